@@ -1,0 +1,115 @@
+"""``outlived``: read the command line and the settings, run the house, say in one line what went wrong.
+
+Exit status: 0 after a clean stop, 1 for any failure, 2 for usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from outlive.places import socket_path, state_directory
+from outlived import __version__
+from outlived.settings import Settings, SettingsRefused, read_settings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The console script."""
+    options = _parse(argv)
+    try:
+        settings = read_settings(_find_config(options.config))
+        if options.command == "check-config":
+            return _check_config(settings, options.config)
+        return _serve(settings, options)
+    except SettingsRefused as error:
+        return _complain(error)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="outlived", description="Runs agent turns that outlive the client that started them."
+    )
+    parser.add_argument("--version", action="version", version=f"outlived {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the daemon in the foreground")
+    check = commands.add_parser(
+        "check-config", help="check the configuration and the agents, and start nothing"
+    )
+    for command in (serve, check):
+        command.add_argument(
+            "--config", metavar="FILE", help="TOML settings (default: $OUTLIVED_CONFIG, else none)"
+        )
+    serve.add_argument("--socket", metavar="PATH", help="where to listen (default: $OUTLIVE_SOCKET)")
+    serve.add_argument("--state-dir", metavar="DIR", help="where state lies (default: $OUTLIVED_STATE_DIR)")
+    serve.add_argument(
+        "--database", metavar="DSN", help="use this Postgres, start none (default: $OUTLIVED_DATABASE)"
+    )
+    return parser.parse_args(argv)
+
+
+def _find_config(given: str | None) -> Path | None:
+    found = given or os.environ.get("OUTLIVED_CONFIG")
+    return Path(found) if found else None
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    import trio
+
+    from outlived.house import REFUSALS, Place, live
+    from outlived.logs import open_logs
+
+    for name in [
+        name for name in os.environ if name in {"OUTLIVE_RUN_ID", "OUTLIVE_CHAT_ID", "OUTLIVE_ATTEMPT"}
+    ]:
+        del os.environ[name]  # started from within a run, the daemon is no part of it
+    open_logs()
+    try:
+        place = Place(
+            socket=socket_path(options.socket or os.environ.get("OUTLIVE_SOCKET") or settings.server.socket),
+            state_dir=state_directory(
+                options.state_dir or os.environ.get("OUTLIVED_STATE_DIR") or settings.store.state_dir
+            ),
+            database=options.database or os.environ.get("OUTLIVED_DATABASE") or settings.store.database,
+        )
+    except ValueError as error:
+        return _complain(error)
+    try:
+        return 0 if trio.run(live, settings, place, strict_exception_groups=True) else 1
+    except REFUSALS as error:
+        return _complain(error)
+    except BaseExceptionGroup as group:
+        known, unknown = group.split(REFUSALS)
+        if unknown is not None or known is None:
+            raise
+        return _complain(_first(known))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _check_config(settings: Settings, given: str | None) -> int:
+    from outlived.agents import AgentBroken
+    from outlived.agents.table import open_agents
+
+    status = 0
+    for name, agent in open_agents(settings.agents).items():
+        try:
+            agent.check()
+        except AgentBroken as error:
+            status = _complain(f"agents.{name}: {error}")
+    if status == 0:
+        print(f"{_find_config(given) or 'the default configuration'} is valid")
+    return status
+
+
+def _complain(reason: object) -> int:
+    print(f"outlived: {reason}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

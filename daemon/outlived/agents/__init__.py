@@ -1,0 +1,112 @@
+"""The kinds of work: what an agent is, and what it may do while it performs.
+
+An agent gets a ``Desk`` and nothing else. It returns when its turn is done, raises ``AgentFailed`` (or anything
+else) when it failed, and is cancelled when the run is stopped. It knows nothing of rows, sockets or owners.
+
+Modules: ``command`` any program, ``python`` a Trio callable, ``demo`` the built-in one. ``open_agents`` makes
+the table of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import attrs
+
+from outlived.store.stops import RunProcess
+
+T = TypeVar("T")
+
+
+class AgentFailed(Exception):
+    """The turn failed. ``error`` is what the run's row will say: ``{code, message, ...}``."""
+
+    def __init__(self, code: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.error: dict[str, Any] = {"code": code, "message": message, **details}
+
+
+class AgentBroken(Exception):
+    """The agent is configured but cannot be started; the message says what to mend."""
+
+
+class AssignmentRefused(Exception):
+    """This agent cannot work on such a request; ``path`` names the parameter."""
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@attrs.frozen
+class Assignment:
+    """What one attempt of a run is about. ``input`` is the text of what was asked."""
+
+    run_id: str
+    workspace: str
+    chat_id: str
+    attempt: int
+    input: str
+    metadata: dict[str, Any]
+    command: list[str] | None = None
+    cwd: str | None = None
+    env: dict[str, str] | None = None
+
+
+class Desk(Protocol):
+    """What an agent may do. Everything it does becomes events of its run's log."""
+
+    @property
+    def assignment(self) -> Assignment: ...
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long the agent may take to end once it is cancelled; asked for at that moment."""
+
+    async def wait_hurry(self) -> None:
+        """Return when there is no grace, or no more of it."""
+
+    async def emit_text(self, text: str) -> None:
+        """Add to the answer. Returns when there is room for it, not when it is durable."""
+
+    async def emit_reasoning(self, text: str) -> None:
+        """Add to what the agent thinks aloud."""
+
+    async def step(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Perform one step; returns when its end is durable."""
+
+    async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None: ...  # noqa: A002 - the wire's word
+
+    async def tool_result(self, tool_call_id: str, output: Any, *, is_error: bool = False) -> None: ...
+
+    async def data(self, name: str, value: Any) -> None: ...
+
+    async def log(self, stream: str, text: str) -> None: ...
+
+    async def usage(self, **report: int) -> None:
+        """Add to ``input_tokens, output_tokens, cached_tokens, cost_micro_usd``."""
+
+    def note_process(self, process: RunProcess) -> None:
+        """The run has a process now: a next owner will have to find it."""
+
+    def note_end(self, error: dict[str, Any] | None) -> None:
+        """The work ended by itself, like this; a stop that arrives from now on came too late."""
+
+
+class Agent(Protocol):
+    """A kind of work, configured. ``check`` and ``check_assignment`` are called before a run is stored."""
+
+    kind: ClassVar[str]
+
+    @property
+    def description(self) -> str: ...
+
+    def check(self) -> None:
+        """Raise AgentBroken if the agent cannot be started now."""
+
+    def check_assignment(self, assignment: Assignment) -> None:
+        """Raise AssignmentRefused or AgentBroken if this agent cannot do that."""
+
+    async def perform(self, desk: Desk) -> None:
+        """Do the turn."""

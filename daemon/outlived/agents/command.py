@@ -1,0 +1,224 @@
+"""``command`` agents: any program. Input on stdin, stdout is the answer, stderr is logged.
+
+Theory of operation. A program is ended by signals, not by ``Cancelled``: what it still says after SIGTERM
+belongs to the answer. So its life runs under a shield; a task outside the shield turns a cancel into the event
+``stop``, and from then on the shield has a deadline.
+
+1. The program runs in a session of its own: a Ctrl-C in the daemon's terminal does not reach it.
+2. Its end is the end of its first process. What that left behind is killed, the pipes are drained with a
+   deadline, and only then is the turn over.
+3. The ladder: SIGTERM to the group, the grace, then SIGKILL to everything of the run.
+4. Stdout is passed on byte for byte; invalid UTF-8 and NUL become U+FFFD.
+5. A pipe is read only as fast as the desk takes what was read: a flood slows the program, not the daemon.
+
+Not here: the seam for output that survives the daemon is ``_Pipes``; who is signalled is in ``processes.py``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+import trio
+
+from outlived import processes
+from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused, Desk
+from outlived.rules.leases import ProcessIdentity
+from outlived.store.stops import RunProcess
+
+READ_BYTES = 64 << 10
+DRAIN_SECONDS = 5.0
+KILL_SECONDS = 10.0
+
+_OURS = ("OUTLIVE_", "OUTLIVED_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "PG", "CREDENTIALS_DIRECTORY")
+"""Variables of the daemon's own that no agent gets."""
+
+
+@attrs.frozen
+class CommandAgent:
+    """A program with its arguments. An ad-hoc command is one without configuration."""
+
+    kind: ClassVar[str] = "command"
+
+    command: list[str]
+    description: str = ""
+    cwd: str | None = None
+    env: dict[str, str] = attrs.Factory(dict)
+
+    def check(self) -> None:
+        self._find_program(None, None)
+
+    def check_assignment(self, assignment: Assignment) -> None:
+        cwd = assignment.cwd or self.cwd
+        if cwd is not None and not (Path(cwd).is_absolute() and Path(cwd).is_dir()):
+            complaint = f"cannot run in {cwd}: it is no absolute path of a directory"
+            if assignment.cwd is None:
+                raise AgentBroken(complaint)
+            raise AssignmentRefused(complaint, "$.cwd")
+        self._find_program(assignment.cwd, assignment.env)
+
+    async def perform(self, desk: Desk) -> None:
+        stop = trio.Event()
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope(shield=True) as life:
+                nursery.start_soon(_turn_cancel_into_stop, stop, life, desk)
+                await desk.step("command", self._live, desk, stop)
+            nursery.cancel_scope.cancel()
+
+    async def _live(self, desk: Desk, stop: trio.Event) -> None:
+        """From spawn to the last byte."""
+        process = await self._spawn(desk.assignment)
+        leader = processes.read_identity(process.pid)
+        try:
+            if leader is not None:
+                desk.note_process(RunProcess(processes.read_host(), leader, process.pid))
+            async with trio.open_nursery() as pipes:
+                _open_pipes(pipes, process, desk)
+                signalled = await _wait_for_end(process, desk, stop)
+                await _kill_rest(desk.assignment.run_id, leader)
+                pipes.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
+        finally:
+            if process.returncode is None:  # we are going down for another reason: leave nothing behind
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_SECONDS):
+                    processes.signal_group(process.pid, signal.SIGKILL)
+                    await process.wait()
+                    await _kill_rest(desk.assignment.run_id, leader)
+        if signalled:  # the cancel that made us signal ends the turn; its step was cut, not finished
+            raise AgentFailed("signal", "the command was ended by the daemon", signal="SIGTERM")
+        desk.note_end(read_exit(process.returncode))
+
+    async def _spawn(self, assignment: Assignment) -> trio.Process:
+        environment = self._environment(assignment)
+        try:
+            return await trio.lowlevel.open_process(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=assignment.cwd or self.cwd or _default_directory(),
+                env=environment,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise AgentFailed("agent_unavailable", f"cannot start {self.command[0]}: {error}") from error
+
+    def _environment(self, assignment: Assignment) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        return {
+            **inherited,
+            **self.env,
+            **(assignment.env or {}),
+            processes.RUN_VARIABLE: assignment.run_id,
+            "OUTLIVE_CHAT_ID": assignment.chat_id,
+            "OUTLIVE_WORKSPACE": assignment.workspace,
+            "OUTLIVE_ATTEMPT": str(assignment.attempt),
+        }
+
+    def _find_program(self, cwd: str | None, env: dict[str, str] | None) -> None:
+        program = self.command[0]
+        path = (env or {}).get("PATH") or self.env.get("PATH") or os.environ.get("PATH")
+        where = Path(cwd or self.cwd or _default_directory()) / program if "/" in program else Path(program)
+        if shutil.which(str(where), path=path) is None:
+            raise AgentBroken(
+                f"cannot start {program}: there is no such program on PATH, or it is not executable"
+            )
+
+
+def _default_directory() -> str:
+    home = os.path.expanduser("~")  # noqa: PTH111 - unlike Path.home() it does not raise
+    return home if Path(home).is_dir() else "/"
+
+
+def read_exit(returncode: int | None) -> dict[str, object] | None:
+    """The run's error for an exit status; None for success."""
+    if returncode == 0 or returncode is None:
+        return None
+    if returncode > 0:
+        message = f"the command exited with status {returncode}"
+        return {"code": "exit_status", "message": message, "exit_status": returncode}
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"SIG{-returncode}"
+    return {"code": "signal", "message": f"the command was killed by {name}", "signal": name}
+
+
+async def _turn_cancel_into_stop(stop: trio.Event, life: trio.CancelScope, desk: Desk) -> None:
+    """From the cancel on, the shield has a deadline: the ladder's length and a little for its last step."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        life.deadline = trio.current_time() + desk.grace_seconds + KILL_SECONDS + DRAIN_SECONDS
+        stop.set()
+
+
+def _open_pipes(nursery: trio.Nursery, process: trio.Process, desk: Desk) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    nursery.start_soon(_write_input, process.stdin, desk.assignment.input)
+    nursery.start_soon(_read_output, process.stdout, desk.emit_text)
+
+    async def emit_log(text: str) -> None:
+        await desk.log("stderr", text)
+
+    nursery.start_soon(_read_output, process.stderr, emit_log)
+
+
+async def _write_input(stdin: trio.abc.SendStream, text: str) -> None:
+    async with stdin:
+        try:
+            await stdin.send_all(text.encode())
+        except trio.BrokenResourceError:
+            return  # the program does not read its input: its right
+
+
+async def _read_output(stream: trio.abc.ReceiveStream, emit: Callable[[str], Awaitable[None]]) -> None:
+    """Pass on what is read; a character split between two reads waits for its second half."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    async with stream:
+        while chunk := await stream.receive_some(READ_BYTES):
+            if text := decoder.decode(chunk):
+                await emit(text)
+        if text := decoder.decode(b"", final=True):
+            await emit(text)
+
+
+async def _wait_for_end(process: trio.Process, desk: Desk, stop: trio.Event) -> bool:
+    """Wait for the first process; whether we had to signal it. Climbs the ladder once ``stop`` is set."""
+    if await _wait_unless(process, stop.wait):
+        return False
+    processes.signal_group(process.pid, signal.SIGTERM)
+    processes.signal_group(process.pid, signal.SIGCONT)  # a stopped program has to run to hear it
+    with trio.move_on_after(desk.grace_seconds):
+        await _wait_unless(process, desk.wait_hurry)
+    if process.poll() is None:
+        processes.signal_group(process.pid, signal.SIGKILL)
+        await process.wait()
+    return True
+
+
+async def _wait_unless(process: trio.Process, interrupted: Callable[[], Awaitable[None]]) -> bool:
+    """Wait for the process or the interruption; whether the process has ended."""
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            await interrupted()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await process.wait()
+        nursery.cancel_scope.cancel()
+    return process.poll() is not None
+
+
+async def _kill_rest(run_id: str, leader: ProcessIdentity | None) -> None:
+    """Kill what the first process left behind, wherever it went."""
+    await processes.kill_run_processes({run_id: leader}, just_ended=True)

@@ -1,0 +1,65 @@
+"""The heartbeat: renews the lease, brings stop marks, and finds runs that this owner lost sight of.
+
+1. Liveness is this beat from its own actor and connection, never an agent's progress.
+2. A beat that fails is tried again soon; after two thirds of the lease this owner stops trusting itself and
+   cancels what could be taken over.
+3. A run that is this owner's in the database, but neither in the registry nor in the journal for two beats, is
+   taken over from itself and settled.
+
+Not here: what a lease means (``rules/leases.py``), losing it (``supervisor/term.py``).
+"""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from outlived.store.owners import read_unsettled, renew
+from outlived.store.postgres import DatabaseLost, QueryRefused
+from outlived.supervisor import Supervisor
+from outlived.supervisor.registry import Cause
+from outlived.supervisor.stop import apply_stop
+from outlived.supervisor.takeover import take_over
+from outlived.supervisor.trust import read_clock
+
+log = structlog.get_logger("outlived.heartbeat")
+
+RETRY_SECONDS = 1.0
+
+
+async def beat(supervisor: Supervisor) -> None:
+    """Actor: the heart."""
+    unseen: set[str] = set()
+    while True:
+        interval = supervisor.settings.owner.heartbeat_seconds
+        if supervisor.journal.lost.is_set():
+            await trio.sleep(RETRY_SECONDS)  # between two terms there is nothing to renew
+            continue
+        try:
+            unseen = await beat_once(supervisor, unseen)
+        except (DatabaseLost, QueryRefused) as error:
+            log.warning("heartbeat failed", reason=str(error))
+            interval = min(RETRY_SECONDS, interval)
+        if not supervisor.trust.holds and len(supervisor.registry):
+            log.error("this owner does not trust itself any more: cancelling its runs")
+            supervisor.registry.cancel_all(Cause.DISTRUST)
+        await trio.sleep(interval)
+
+
+async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
+    """One beat; returns the runs that were not to be seen this time. Raises DatabaseLost, QueryRefused."""
+    owner, journal = supervisor.settings.owner, supervisor.journal
+    me, began = journal.owner, read_clock()
+    if not await renew(supervisor.store.heartbeat, me, owner.lease_seconds):
+        journal.lose()
+        return set()
+    supervisor.trust.renewed(began)
+    held = await read_unsettled(supervisor.store.heartbeat, me)
+    for run_id, mark in held.items():
+        if mark is not None:
+            apply_stop(supervisor, run_id, mark)
+    missing = {run for run in held if supervisor.registry.find(run) is None and not journal.owns(run)}
+    if gone := missing & unseen:
+        log.error("runs of ours were lost sight of; settling them", run_ids=sorted(gone))
+        await take_over(supervisor, sorted(gone))
+    return missing - gone

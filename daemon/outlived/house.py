@@ -1,0 +1,184 @@
+"""The house: opens every room in order, closes them in reverse; the only file that knows all of them.
+
+Start: home and lock, socket lock, Postgres, schema, registration, first sweep, door. Stop, in this order: the
+door closes, runs drain, settle, the journal flushes, connections are told, this owner retires, Postgres stops.
+
+Those who use a service end before it: sessions and runs have nurseries of their own inside that of the actors,
+and an outer scope is never cancelled to stop an inner one.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import attrs
+import structlog
+import trio
+
+from outlived import __version__
+from outlived.agents.table import open_agents
+from outlived.chores.heartbeat import beat
+from outlived.chores.sweeper import sweep, sweep_all
+from outlived.home import HomeRefused, open_home
+from outlived.journal.hub import Hub
+from outlived.journal.items import OwnershipLost
+from outlived.journal.tail import watch_elsewhere
+from outlived.journal.writer import Journal
+from outlived.server.listener import Listener, SocketRefused, bind
+from outlived.settings import Settings, SettingsRefused
+from outlived.store import Store, open_store
+from outlived.store.embedded import Embedded, EmbeddedFailed, open_embedded
+from outlived.store.migrate import SchemaRefused
+from outlived.store.owners import retire
+from outlived.store.postgres import DatabaseLost, QueryRefused, write_time
+from outlived.supervisor import Home, Supervisor
+from outlived.supervisor.actors import DaemonBroken, keep, keep_or_break
+from outlived.supervisor.drain import drain
+from outlived.supervisor.registry import Registry
+from outlived.supervisor.term import begin_term, watch_term
+from outlived.supervisor.trust import Trust
+
+log = structlog.get_logger("outlived")
+
+FLUSH_SECONDS = 10.0
+RETIRE_SECONDS = 3.0
+
+REFUSALS = (
+    SettingsRefused, HomeRefused, SocketRefused, EmbeddedFailed, SchemaRefused, DatabaseLost, QueryRefused,
+    OwnershipLost, DaemonBroken,
+)  # fmt: skip
+"""What ends a daemon with one line on stderr."""
+
+
+@attrs.frozen
+class Place:
+    """Where this daemon lives: resolved paths, and a DSN instead of the embedded Postgres."""
+
+    socket: Path
+    state_dir: Path
+    database: str | None
+
+
+async def live(settings: Settings, place: Place) -> bool:
+    """Run the daemon until it is told to stop; True after a clean stop. Raises one of REFUSALS."""
+    with open_home(place.state_dir) as home_id:
+        mode = int(settings.server.socket_mode, 8)
+        with bind(place.socket, mode=mode, group=settings.server.socket_group) as sock:
+            async with _open_database(place) as (dsn, embedded), trio.open_nursery() as services:
+                if embedded is not None:
+                    services.start_soon(keep, "postgres watch", embedded.watch)
+                store = await open_store(dsn, message_limit=settings.store.max_message_bytes)
+                try:
+                    home = Home(
+                        home_id=home_id,
+                        socket=str(place.socket),
+                        sole_owner=embedded is not None,
+                        started_at=write_time(datetime.now(UTC)),
+                    )
+                    return await _live_here(settings, home, store, embedded, sock, services)
+                finally:
+                    services.cancel_scope.cancel()
+                    store.close()
+
+
+@asynccontextmanager
+async def _open_database(place: Place) -> AsyncIterator[tuple[str, Embedded | None]]:
+    if place.database is not None:
+        yield place.database, None
+        return
+    async with open_embedded(
+        place.state_dir / "postgres", log=structlog.get_logger("outlived.postgres")
+    ) as server:
+        yield server.dsn, server
+
+
+async def _live_here(
+    settings: Settings,
+    home: Home,
+    store: Store,
+    embedded: Embedded | None,
+    sock: trio.socket.SocketType,
+    services: trio.Nursery,
+) -> bool:
+    """Open the rooms above the store, live, and close them again."""
+    hub = Hub()
+    journal = Journal(
+        store.journal,
+        hub,
+        lease_seconds=settings.owner.lease_seconds,
+        message_limit=settings.store.max_message_bytes,
+    )
+    async with trio.open_nursery() as runs:
+        supervisor = Supervisor(
+            settings=settings,
+            home=home,
+            store=store,
+            journal=journal,
+            hub=hub,
+            agents=open_agents(settings.agents),
+            registry=Registry(),
+            trust=Trust(settings.owner.lease_seconds, lambda: embedded is not None and embedded.known_down),
+            nursery=runs,
+        )
+        await begin_term(supervisor)
+        services.start_soon(keep_or_break, "journal", journal.run)
+        services.start_soon(keep, "heartbeat", partial(beat, supervisor))
+        await sweep_all(supervisor)
+        services.start_soon(keep, "term watch", partial(watch_term, supervisor))
+        services.start_soon(keep, "sweeper", partial(sweep, supervisor))
+        services.start_soon(keep, "tail poller", partial(watch_elsewhere, hub, store.reads, journal.owns))
+        clean = await _serve(supervisor, sock)
+        runs.cancel_scope.cancel()
+    await _retire(supervisor)
+    return clean
+
+
+async def _serve(supervisor: Supervisor, sock: trio.socket.SocketType) -> bool:
+    """Keep the door open until a signal, then close everything that uses the journal; True if all is settled."""
+    listener = Listener(supervisor, sock)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as doors:
+            doors.start_soon(keep, "listener", listener.serve)
+            log.info(
+                "serving", version=__version__, socket=supervisor.home.socket, owner=supervisor.journal.owner
+            )
+            number = await anext(signals)
+            log.info("stopping", signal=signal.Signals(number).name)
+            listener.stop_accepting()
+            hurry = trio.Event()
+            doors.start_soon(_watch_hurry, signals, hurry)
+            settled = await drain(supervisor, hurry)
+            flushed = await _flush(supervisor)
+            await listener.close()
+            doors.cancel_scope.cancel()
+    return settled and flushed
+
+
+async def _watch_hurry(signals: AsyncIterator[int], hurry: trio.Event) -> None:
+    """Every further signal means: faster."""
+    async for number in signals:
+        log.warning("told again to stop", signal=signal.Signals(number).name)
+        hurry.set()
+
+
+async def _flush(supervisor: Supervisor) -> bool:
+    with trio.move_on_after(FLUSH_SECONDS):
+        while not supervisor.journal.idle:
+            await trio.sleep(0.01)
+        return True
+    log.error("the journal could not be flushed", bytes=supervisor.journal.queued_bytes)
+    return False
+
+
+async def _retire(supervisor: Supervisor) -> None:
+    """Let nobody wait for this owner's lease."""
+    try:
+        with trio.move_on_after(RETIRE_SECONDS):
+            await retire(supervisor.store.heartbeat, supervisor.journal.owner)
+    except (DatabaseLost, QueryRefused) as error:
+        log.warning("cannot retire: the lease will run out instead", reason=str(error))

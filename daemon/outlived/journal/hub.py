@@ -1,0 +1,105 @@
+"""Fan-out of committed events to whoever watches a run.
+
+1. The hub is only ever told about committed events, and never waits for anybody.
+2. A watcher is a cursor, not a queue: the hub keeps, per *watched* run, a small ring of the newest events; a
+   watcher that is further behind reads the store.
+3. A wake-up carries no data: a watcher that missed one sees the same log.
+
+Not here: reading for one watcher (``tail.py``), sockets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import attrs
+import trio
+
+from outlived.store.reads import EVENT_PAGE_BYTES, LoggedEvent
+
+RING_BYTES = 128 << 10
+PAGE_EVENTS = 1000
+
+
+@attrs.define(eq=False)
+class Watched:
+    """A run somebody watches. ``last_seq`` and ``settled``: as far as the hub has heard."""
+
+    run_id: str
+    watchers: int = 0
+    last_seq: int = 0
+    settled: bool = False
+    changed: trio.Event = attrs.Factory(trio.Event)
+    _ring: deque[LoggedEvent] = attrs.Factory(deque)
+    _ring_bytes: int = 0
+
+    def add(self, events: list[LoggedEvent], *, settled: bool) -> None:
+        """Take newly committed events of this run."""
+        if self._ring and events and events[0].seq != self._ring[-1].seq + 1:
+            self._ring.clear()  # something was committed elsewhere in between: the store has it
+            self._ring_bytes = 0
+        self._ring.extend(events)
+        self._ring_bytes += sum(len(event.data) for event in events)
+        while self._ring_bytes > RING_BYTES:
+            self._ring_bytes -= len(self._ring.popleft().data)
+        self.note(max(self.last_seq, events[-1].seq if events else 0), settled=settled)
+
+    def note(self, last_seq: int, *, settled: bool) -> None:
+        """The log is this far: wake everybody."""
+        self.last_seq = last_seq
+        self.settled = self.settled or settled
+        self.wake()
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def read_after(self, cursor: int) -> list[LoggedEvent] | None:
+        """The next events after ``cursor``, as many as make one page; None: only the store knows."""
+        if not self._ring or cursor + 1 < self._ring[0].seq or cursor > self._ring[-1].seq:
+            return None
+        page: list[LoggedEvent] = []
+        size = 0
+        for event in islice(self._ring, cursor + 1 - self._ring[0].seq, None):
+            page.append(event)
+            size += len(event.data)
+            if len(page) >= PAGE_EVENTS or size >= EVENT_PAGE_BYTES:
+                break
+        return page
+
+
+class Hub:
+    """All watched runs."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, Watched] = {}
+
+    @contextmanager
+    def watch(self, run_id: str) -> Iterator[Watched]:
+        """Watch a run. Register first, read the store second: nothing can fall in between."""
+        watched = self._watched.get(run_id)
+        if watched is None:
+            watched = self._watched[run_id] = Watched(run_id)
+        watched.watchers += 1
+        try:
+            yield watched
+        finally:
+            watched.watchers -= 1
+            if watched.watchers == 0:
+                del self._watched[run_id]
+
+    def publish(self, run_id: str, events: list[LoggedEvent], *, settled: bool) -> None:
+        """Events of a run were committed."""
+        if (watched := self._watched.get(run_id)) is not None:
+            watched.add(events, settled=settled)
+
+    def list_watched(self) -> list[Watched]:
+        """Every run somebody watches."""
+        return list(self._watched.values())
+
+    @property
+    def subscribers(self) -> int:
+        return sum(watched.watchers for watched in self._watched.values())

@@ -1,0 +1,175 @@
+"""What may be asked of the journal, and the answers that come with a commit.
+
+1. An item is written whole or not at all, and in the order in which a run's items were handed in.
+2. Text of one run that is still queued grows in place: many tokens, one entry.
+3. Sizes are counted in bytes, roughly: they bound a queue, they are not an account.
+
+Not here: what an item leads to (``plan.py``), and when (``writer.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from outlive import wire
+from outlived.store.stops import RunProcess
+
+A = TypeVar("A")
+
+OVERHEAD_BYTES = 200
+MAX_DELTA_CHARS = 40_000
+"""A delta's text in one event: even if every character is escaped its data stays below 256 KiB."""
+
+
+class JournalRefused(Exception):
+    """The database refused this item for good: our bug, or data that no table takes."""
+
+
+class OwnershipLost(Exception):
+    """This owner was declared dead, or the run is no longer its own: touch nothing."""
+
+
+class Ticket(Generic[A]):
+    """An answer that will come, once."""
+
+    __slots__ = ("_answer", "_done", "_error")
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._answer: A | None = None
+        self._error: Exception | None = None
+
+    def resolve(self, answer: A) -> None:
+        self._answer = answer
+        self._done.set()
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+        self._done.set()
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    async def wait(self) -> A:
+        """The answer. Raises what the journal said instead of one."""
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._answer  # type: ignore[return-value]
+
+
+@attrs.frozen
+class RunSpec:
+    """A run that is asked for, complete: ids are chosen, the request is checked."""
+
+    id: str
+    message_id: str
+    user_message_id: str
+    workspace: str
+    chat_id: str
+    agent: str | None
+    command: list[str] | None
+    input: str | list[dict[str, Any]]
+    trigger: str
+    on_active: str
+    created_by: str | None
+    peer_uid: int
+    metadata: dict[str, Any]
+    detached: bool
+    on_owner_loss: wire.OwnerLoss
+    key: str | None
+    digest: str | None
+    cwd: str | None
+    env: dict[str, str] | None
+
+
+@attrs.frozen
+class Created:
+    """The run is durable and ours."""
+
+    run: wire.Run
+
+
+@attrs.frozen
+class Existing:
+    """The key, or ``join``, names a run that was there."""
+
+    run_id: str
+
+
+@attrs.frozen
+class SlotTaken:
+    """The chat has an active run."""
+
+    run_id: str
+
+
+@attrs.frozen
+class KeyTaken:
+    """The key stands for something else."""
+
+    run_id: str
+
+
+StartAnswer: TypeAlias = Created | Existing | SlotTaken | KeyTaken
+
+
+@attrs.define(eq=False)
+class Start:
+    """Insert a run. ``on_commit`` is called at the commit, before anybody learns of it."""
+
+    spec: RunSpec
+    size: int
+    on_commit: Callable[[RunSpec, wire.Run], None]
+    ticket: Ticket[StartAnswer] = attrs.Factory(Ticket)
+
+
+@attrs.define(eq=False)
+class Entry:
+    """An event without a number yet. A delta's text is in ``pieces``, any other event's data in ``data``."""
+
+    type: str
+    data: dict[str, Any]
+    pieces: list[str] | None = None
+
+
+@attrs.define(eq=False)
+class Append:
+    """Events of one run, in order; or the identity of its process."""
+
+    run_id: str
+    entries: list[Entry]
+    size: int
+    process: RunProcess | None = None
+    ticket: Ticket[None] | None = None
+
+
+@attrs.frozen
+class Taken:
+    """A run that was nobody's and is this owner's now."""
+
+    run_id: str
+    stored_upto: int
+    last_seq: int
+
+
+@attrs.define(eq=False)
+class Take:
+    """Take over those of the runs that are nobody's at that moment."""
+
+    run_ids: list[str]
+    size: int = OVERHEAD_BYTES
+    ticket: Ticket[list[Taken]] = attrs.Factory(Ticket)
+
+
+Item: TypeAlias = Start | Append | Take
+
+
+def is_delta(type_: str) -> bool:
+    """Whether events of this type are text that may be joined."""
+    return type_ in {"text.delta", "reasoning.delta"}

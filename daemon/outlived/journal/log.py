@@ -1,0 +1,41 @@
+"""What the owner keeps in memory of each of its runs: the committed fold, and the message being written.
+
+1. ``run`` and ``draft`` are as of the last commit; only the writer, after a commit, moves them on.
+2. A log is here from the commit that made the run ours to the commit that settled it.
+
+Not here: the queue (``writer.py``), the events themselves (the store has them, the hub shows them).
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from outlived.journal.items import Append
+from outlived.rules.message import Draft
+from outlived.rules.run import Event, Run
+
+SAVE_BYTES = 256 << 10
+"""A message is stored at a step's end, at the settlement, and whenever this much was added to it."""
+
+
+@attrs.define(eq=False)
+class RunLog:
+    """One owned run. ``unsaved``: bytes added to the draft since the message was last stored."""
+
+    run_id: str
+    workspace: str
+    chat_id: str
+    message_id: str
+    run: Run
+    draft: Draft
+    unsaved: int = 0
+    growing: Append | None = None
+    settling: bool = False
+    broken: Exception | None = None
+
+    def advance(self, run: Run, events: list[Event], *, unsaved: int) -> None:
+        """A commit happened."""
+        self.run = run
+        for event in events:
+            self.draft.add(event)
+        self.unsaved = unsaved

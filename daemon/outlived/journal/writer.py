@@ -1,0 +1,395 @@
+"""The writer: one actor, one connection, one owner; it commits what is queued, batch after batch.
+
+Theory of operation. ``Journal`` is a bounded queue with a writer behind it. The writer takes what is queued,
+reads the truth under locks, plans, writes, commits, and only then lets anybody know. What can go wrong:
+
+- *The database is away.* The batch goes back to the head of the queue and is tried again with back-off, for
+  ever; the queue fills, and ``append`` makes the agents wait. A start may be withdrawn while it is queued.
+- *The connection broke after the commit was sent.* Nobody knows; the same batch number is tried again. If the
+  fence opens, the first try never happened. If it is shut and the number is ours, it did, exactly as planned.
+- *The database refuses* (deadlock, lock timeout, conflict, bad data). The batch is tried by halves, so that
+  one item never takes its neighbours with it; a single item is tried again a few times, then refused.
+- *The fence is shut for another reason:* this owner is dead. Everything queued fails with OwnershipLost, and
+  the supervisor cancels every run and registers anew (``begin_term``).
+
+Rules:
+1. No timer: what is queued is committed at once, together.
+2. Nothing between a commit and the hub, the tickets and ``on_commit`` waits.
+3. Facts of the daemon itself (a stop, a settlement) never wait for room; what agents emit does.
+
+Not here: deciding what to write (``plan.py``), SQL (``store/batches.py``).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import attrs
+import structlog
+import trio
+
+from outlive import wire
+from outlived.journal.hub import Hub
+from outlived.journal.items import (
+    OVERHEAD_BYTES,
+    Append,
+    Created,
+    Entry,
+    Item,
+    JournalRefused,
+    OwnershipLost,
+    RunSpec,
+    Start,
+    StartAnswer,
+    Take,
+    Taken,
+    Ticket,
+)
+from outlived.journal.log import RunLog
+from outlived.journal.plan import Plan, ask, plan
+from outlived.rules.lifecycle import IllegalFact
+from outlived.rules.run import Fact
+from outlived.store.batches import Fence, FenceState, read_fence, read_truth, write_batch
+from outlived.store.owners import StopMark
+from outlived.store.postgres import DatabaseLost, Link, QueryRefused
+from outlived.store.stops import RunProcess
+
+log = structlog.get_logger("outlived.journal")
+
+QUEUE_BYTES = 32 << 20
+BATCH_ITEMS = 2000
+BATCH_BYTES = 4 << 20
+ITEM_BYTES = 1 << 20
+START_SECONDS = 5.0
+SINGLE_TRIES = 5
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+
+
+@attrs.frozen
+class _Sent:
+    """A commit that was sent and not answered yet."""
+
+    batch_no: int
+    items: list[Item]
+    plan: Plan
+
+
+class Journal:
+    """Group commit for one owner at a time. ``logs``: the unsettled runs this owner has."""
+
+    def __init__(self, link: Link, hub: Hub, *, lease_seconds: float, message_limit: int) -> None:
+        self._link = link
+        self._hub = hub
+        self._lease_seconds = lease_seconds
+        self._message_limit = message_limit
+        self._logs: dict[str, RunLog] = {}
+        self._queue: deque[Item] = deque()
+        self._queued_bytes = 0
+        self._in_hand: list[Item] = []
+        self._arrived = trio.Event()
+        self._room = trio.lowlevel.ParkingLot()
+        self._owner: str | None = None
+        self._batch_no = 0
+        self._unsure: _Sent | None = None
+        self.lost = trio.Event()
+        self.degraded = False
+
+    # ---- terms
+
+    def begin_term(self, owner: str) -> None:
+        """Write for this owner from now on. Everything of an earlier term is gone."""
+        self._logs.clear()
+        self._owner, self._batch_no, self._unsure = owner, 0, None
+        self.lost = trio.Event()
+
+    @property
+    def owner(self) -> str:
+        """The current owner's id; after a loss, the last one's."""
+        assert self._owner is not None
+        return self._owner
+
+    @property
+    def logs(self) -> Mapping[str, RunLog]:
+        return self._logs
+
+    def owns(self, run_id: str) -> bool:
+        """Whether the run is unsettled and this owner's."""
+        return run_id in self._logs
+
+    def lose(self) -> None:
+        """This owner is dead: fail whatever is queued. The writer pauses until the next term."""
+        if self.lost.is_set():
+            return
+        self.lost.set()
+        waiting = [*self._in_hand, *self._queue]
+        self._in_hand = []
+        self._queue.clear()
+        self._count_bytes(-self._queued_bytes)
+        self._logs.clear()
+        for item in waiting:
+            _fail(item, OwnershipLost(f"cannot write for owner {self._owner}: it was declared dead"))
+
+    # ---- what others ask for
+
+    async def start(self, spec: RunSpec, on_commit: Callable[[RunSpec, wire.Run], None]) -> StartAnswer:
+        """Insert a run, or say what is in its way. Raises DatabaseLost (nothing was stored), OwnershipLost."""
+        item = Start(spec, OVERHEAD_BYTES + len(str(spec.input)) + len(str(spec.command)), on_commit)
+        handed_in = False
+        with trio.move_on_after(START_SECONDS):
+            await self._wait_for_room()
+            self._hand_in(item)
+            handed_in = True
+            return await item.ticket.wait()
+        if not handed_in or self._withdraw(item):
+            raise DatabaseLost("cannot store the run in time: the database is away")
+        return await item.ticket.wait()  # it is in a commit's hands: only the commit can tell
+
+    async def append(self, run_id: str, entry: Entry, *, wait: bool = False) -> None:
+        """Add an event to a run of ours; waits for room, and with ``wait`` for the commit."""
+        await self._wait_for_room()
+        ticket = self.append_nowait(run_id, entry, ticket=Ticket() if wait else None)
+        if ticket is not None:
+            await ticket.wait()
+        else:
+            await trio.lowlevel.checkpoint()  # an agent that only talks lets others run, and can be stopped
+
+    def append_nowait(
+        self, run_id: str, entry: Entry, *, ticket: Ticket[None] | None = None
+    ) -> Ticket[None] | None:
+        """Add an event without waiting for room. Raises OwnershipLost, JournalRefused."""
+        owned = self._find_log(run_id)
+        size = OVERHEAD_BYTES + (len(entry.pieces[0]) if entry.pieces else len(str(entry.data)))
+        growing = owned.growing
+        if growing is not None and ticket is None and growing.size < ITEM_BYTES:
+            last = growing.entries[-1]
+            if entry.pieces is not None and last.pieces is not None and last.type == entry.type:
+                last.pieces.extend(entry.pieces)
+                size -= OVERHEAD_BYTES
+            else:
+                growing.entries.append(entry)
+            growing.size += size
+            self._count_bytes(size)
+            return None
+        item = Append(run_id, [entry], size, ticket=ticket)
+        owned.growing = item if ticket is None else None
+        self._hand_in(item)
+        return ticket
+
+    def note_process(self, run_id: str, process: RunProcess) -> None:
+        """Record the process that a run was given."""
+        self._find_log(run_id).growing = None
+        self._hand_in(Append(run_id, [], OVERHEAD_BYTES, process))
+
+    async def settle(
+        self, run_id: str, status: str, error: dict[str, object] | None, mark: StopMark | None
+    ) -> None:
+        """Write the one terminal outcome; returns after its commit, however long the database is away."""
+        owned = self._find_log(run_id, even_broken=True)
+        if owned.settling:
+            raise OwnershipLost(f"cannot settle run {run_id} twice")
+        owned.settling, owned.growing = True, None
+        entry = Entry(Fact.SETTLED.value, {"status": status, "error": error, "mark": mark})
+        item = Append(run_id, [entry], OVERHEAD_BYTES, ticket=Ticket())
+        self._hand_in(item)
+        assert item.ticket is not None
+        await item.ticket.wait()
+
+    async def take(self, run_ids: list[str]) -> list[Taken]:
+        """Take over those of the runs that are nobody's. Raises OwnershipLost."""
+        item = Take(run_ids)
+        self._hand_in(item)
+        return await item.ticket.wait()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued and nothing is being committed."""
+        return not self._queue and not self._in_hand
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queued_bytes
+
+    async def _wait_for_room(self) -> None:
+        while self._queued_bytes > QUEUE_BYTES:
+            await self._room.park()
+
+    def _find_log(self, run_id: str, *, even_broken: bool = False) -> RunLog:
+        owned = self._logs.get(run_id)
+        if owned is None or (owned.settling and not even_broken):
+            raise OwnershipLost(f"cannot write to run {run_id}: it is settled or no longer ours")
+        if owned.broken is not None and not even_broken:
+            raise owned.broken
+        return owned
+
+    def _hand_in(self, item: Item) -> None:
+        if self.lost.is_set() or self._owner is None:
+            raise OwnershipLost("cannot write: this daemon is between two registrations")
+        self._queue.append(item)
+        self._count_bytes(item.size)
+        self._arrived.set()
+
+    def _withdraw(self, item: Item) -> bool:
+        if item not in self._queue:
+            return False
+        self._queue.remove(item)
+        self._count_bytes(-item.size)
+        return True
+
+    def _count_bytes(self, change: int) -> None:
+        self._queued_bytes += change
+        if self._queued_bytes <= QUEUE_BYTES:
+            self._room.unpark_all()
+
+    # ---- the actor
+
+    async def run(self) -> None:
+        """Actor: commit what is queued, for ever. An exception here is a bug and ends the daemon."""
+        pause = FIRST_PAUSE
+        while True:
+            if not self._queue and not self._in_hand:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+            try:
+                await self._commit(self._take_batch())
+            except DatabaseLost as error:
+                self._note_degraded(error)
+                if self._unsure is None:  # nothing was sent: starts may be withdrawn again
+                    self._queue.extendleft(reversed(self._in_hand))
+                    self._in_hand = []
+                await trio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter, not a secret
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                pause = FIRST_PAUSE
+
+    def _note_degraded(self, error: DatabaseLost) -> None:
+        if not self.degraded:
+            log.warning(
+                "the database is away; the journal keeps what it has and tries again", error=str(error)
+            )
+        self.degraded = True
+
+    def _take_batch(self) -> list[Item]:
+        """What is queued, up to a batch; after an unsure commit, exactly that batch again."""
+        if self._in_hand:
+            return self._in_hand
+        size = 0
+        while self._queue and len(self._in_hand) < BATCH_ITEMS and size < BATCH_BYTES:
+            item = self._queue.popleft()
+            size += item.size
+            self._in_hand.append(item)
+            if isinstance(item, Append) and (owned := self._logs.get(item.run_id)) is not None:
+                owned.growing = owned.growing if owned.growing is not item else None
+        return self._in_hand
+
+    async def _commit(self, items: list[Item]) -> None:
+        """Commit these items, by halves where they are refused together."""
+        try:
+            await self._try(items)
+        except (QueryRefused, IllegalFact) as error:
+            if len(items) > 1:
+                log.warning("a batch was refused; trying its halves", items=len(items), error=str(error))
+                middle = len(items) // 2
+                for half in (items[:middle], items[middle:]):
+                    await self._commit(half)
+            else:
+                await self._commit_single(items[0], error)
+
+    async def _commit_single(self, item: Item, error: Exception) -> None:
+        """Try one refused item a few times more: a deadlock or a lock passes, bad data does not."""
+        for attempt in range(SINGLE_TRIES):
+            await trio.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            try:
+                return await self._try([item])
+            except (QueryRefused, IllegalFact) as again:
+                error = again
+        log.error("the database refused an item for good", item=type(item).__name__, error=str(error))
+        refusal = JournalRefused(f"cannot store this: {error}")
+        if isinstance(item, Append) and (owned := self._logs.get(item.run_id)) is not None:
+            owned.broken = refusal
+            owned.settling = False
+        self._put_down([item])
+        _fail(item, refusal)
+        return None
+
+    async def _try(self, items: list[Item]) -> None:
+        """One attempt at one batch. Raises DatabaseLost (try again), QueryRefused, IllegalFact."""
+        if self.lost.is_set():
+            return
+        fence = Fence(self.owner, self._batch_no + 1, self._lease_seconds)
+        sent, state = None, None
+        try:
+            async with self._link.use() as connection:
+                truth = await read_truth(connection, fence, ask(items, self._logs))
+                if truth is None:
+                    state = await read_fence(connection, fence.owner)
+                else:
+                    planned = plan(items, truth, self._logs, fence.owner, self._message_limit)
+                    self._unsure = sent = _Sent(fence.batch_no, items, planned)
+                    await write_batch(connection, fence, planned.batch)
+        except QueryRefused:
+            self._unsure = None  # the database answered: it did not happen
+            raise
+        if self.lost.is_set() or self.owner != fence.owner:
+            return  # another actor found out first that this owner is dead
+        if sent is not None:
+            self._finish(sent)
+        elif state is not None:
+            self._explain_shut_fence(fence, state)
+
+    def _explain_shut_fence(self, fence: Fence, state: FenceState) -> None:
+        """Either the try before this one had committed, or this owner is dead."""
+        unsure = self._unsure
+        if unsure is not None and state.batch_no == unsure.batch_no == fence.batch_no:
+            log.info("a commit whose connection broke had happened", batch=fence.batch_no)
+            self._finish(unsure)
+            if not state.dead:
+                return
+        log.error(
+            "this owner was declared dead", owner=fence.owner, batch=state.batch_no, ours=self._batch_no
+        )
+        self.lose()
+
+    def _finish(self, sent: _Sent) -> None:
+        """A batch is committed: move the logs on, tell the hub, answer. Nothing in here waits."""
+        self._batch_no, self._unsure = sent.batch_no, None
+        if self.degraded:
+            log.info("the database is back")
+        self.degraded = False
+        self._move_logs(sent.plan)
+        self._answer(sent.plan)
+        self._put_down(sent.items)
+
+    def _move_logs(self, done: Plan) -> None:
+        for opened in done.opened:
+            self._logs[opened.run_id] = opened
+        for run_id, change in done.changes.items():
+            change.log.advance(change.run, change.events, unsaved=change.unsaved)
+            if change.closed:
+                self._logs.pop(run_id, None)
+            self._hub.publish(run_id, change.logged, settled=change.closed)
+
+    def _answer(self, done: Plan) -> None:
+        for start, answer in done.starts:
+            if isinstance(answer, Created):
+                start.on_commit(start.spec, answer.run)
+            start.ticket.resolve(answer)
+        for take, taken in done.takes:
+            take.ticket.resolve(taken)
+        for append in done.appends:
+            if append.ticket is not None:
+                append.ticket.resolve(None)
+        for append in done.lost:
+            _fail(append, OwnershipLost(f"cannot write to run {append.run_id}: it is no longer ours"))
+
+    def _put_down(self, items: list[Item]) -> None:
+        done = set(map(id, items))
+        self._in_hand = [item for item in self._in_hand if id(item) not in done]
+        self._count_bytes(-sum(item.size for item in items))
+
+
+def _fail(item: Item, error: Exception) -> None:
+    if item.ticket is not None and not item.ticket.done:
+        item.ticket.fail(error)

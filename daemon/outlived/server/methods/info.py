@@ -1,0 +1,68 @@
+"""``server/info`` and ``$/cancel_request``."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from outlive import wire
+from outlived import __version__, processes
+from outlived.journal.items import MAX_DELTA_CHARS
+from outlived.server.credentials import read_user
+from outlived.server.session import LINGER_SECONDS, Call, Session
+from outlived.supervisor.desk import MAX_DATA_BYTES
+
+
+async def info(session: Session, params: wire.NoParams, call: Call) -> wire.ServerInfo:  # noqa: ARG001
+    """Who answers; needs no database."""
+    supervisor = session.supervisor
+    caller = session.caller
+    return wire.ServerInfo(
+        name="outlived",
+        version=__version__,
+        protocol=wire.PROTOCOL_VERSION,
+        instance_id=supervisor.journal.owner,
+        host=processes.read_host(),
+        pid=os.getpid(),
+        started_at=supervisor.home.started_at,
+        state=_read_state(session),
+        limits=_list_limits(session),
+        agents=[
+            wire.AgentInfo(name, agent.kind, agent.description)
+            for name, agent in sorted(supervisor.agents.items())
+        ],
+        peer=wire.PeerInfo(caller.uid, caller.gid, read_user(caller.uid)),
+        workspaces=None,
+    )
+
+
+def _read_state(session: Session) -> Literal["serving", "draining", "degraded"]:
+    supervisor = session.supervisor
+    if supervisor.draining.is_set():
+        return "draining"
+    if supervisor.journal.degraded or supervisor.journal.lost.is_set() or not supervisor.trust.holds:
+        return "degraded"
+    return "serving"
+
+
+def _list_limits(session: Session) -> dict[str, int]:
+    settings = session.supervisor.settings
+    return {
+        "client_line_bytes": wire.MAX_CLIENT_LINE,
+        "server_line_bytes": wire.MAX_SERVER_LINE,
+        "nesting": wire.MAX_NESTING,
+        "requests_in_flight": wire.MAX_IN_FLIGHT,
+        "subscriptions": wire.MAX_SUBSCRIPTIONS,
+        "metadata_bytes": wire.MAX_METADATA_BYTES,
+        "message_bytes": settings.store.max_message_bytes,
+        "event_data_bytes": MAX_DATA_BYTES,
+        "delta_characters": MAX_DELTA_CHARS,
+        "connections": settings.server.max_connections,
+        "linger_seconds": int(LINGER_SECONDS),
+    }
+
+
+async def cancel_request(session: Session, params: wire.CancelRequestParams, call: Call) -> wire.Empty:  # noqa: ARG001
+    """Cancel a request of this connection, never a run; an id that is not in flight is ignored."""
+    session.cancel_request(params.id)
+    return wire.Empty()

@@ -1,0 +1,19 @@
+"""``run/start``."""
+
+from __future__ import annotations
+
+from outlive import wire
+from outlived.server.session import Call, Session
+from outlived.supervisor.start import start
+
+
+async def start_run(session: Session, params: wire.RunStartParams, call: Call) -> wire.RunStarted:
+    """Start a run. What the journal has in hand is answered, whatever the client cancels."""
+    call.cancellable = False
+
+    def attach(run: wire.Run) -> None:
+        if not params.detached:
+            session.attach(run.id)
+
+    run, created = await start(session.supervisor, params, session.caller, attach)
+    return wire.RunStarted(run, created)

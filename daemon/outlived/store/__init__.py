@@ -1,0 +1,56 @@
+"""The store: the only room that speaks SQL.
+
+``Store`` names the connections by purpose; each is used by one actor: ``journal`` by the journal's writer,
+``heartbeat`` and ``sweep`` by the chores of those names, ``stops`` for stop marks, ``reads`` for everything that
+only looks. The modules: ``postgres`` (waiting on Trio), ``migrate``, ``reads``, ``stops``, ``owners``,
+``batches`` (the journal's two halves), ``embedded`` (our own Postgres).
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from outlived.store.migrate import migrate
+from outlived.store.postgres import Link, LinkPool
+from outlived.store.reads import Reads
+
+READERS = 4
+
+
+@attrs.frozen
+class Store:
+    """One database, and a connection for each purpose."""
+
+    journal: Link
+    heartbeat: Link
+    sweep: Link
+    stops: Link
+    pool: LinkPool
+    reads: Reads
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        for link in (self.journal, self.heartbeat, self.sweep, self.stops, self.pool):
+            link.close()
+
+
+async def open_store(dsn: str, *, message_limit: int) -> Store:
+    """Connect, bring the schema up to date. Raises DatabaseLost, SchemaRefused, QueryRefused."""
+    pool = LinkPool(dsn, "reads", READERS)
+    store = Store(
+        journal=Link(dsn, "journal"),
+        heartbeat=Link(dsn, "heartbeat"),
+        sweep=Link(dsn, "sweep"),
+        stops=Link(dsn, "stops"),
+        pool=pool,
+        reads=Reads(pool, message_limit),
+    )
+    try:
+        await migrate(store.journal)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+__all__ = ["Link", "LinkPool", "Reads", "Store", "open_store"]

@@ -1,0 +1,341 @@
+"""One batch of the journal in the database: what is so, then what to write, then the commit.
+
+Theory of operation. ``read_truth`` opens a transaction, raises the owner's fence and takes every lock that the
+batch will need, in the one order all daemons follow; what it reads under those locks cannot change before the
+commit. The journal decides, in memory, what to write (``journal/plan.py``). ``write_batch`` writes exactly
+that, in a fixed number of set-based statements, and commits. Two round trips, whatever the batch's size.
+
+1. Order of locks: the owner's row, chats by key, runs by id, new runs last.
+2. Nothing is decided here. If the database holds less than was planned for, the commit does not happen.
+3. The one time of a batch is the time at which its fence opened.
+
+Not here: retrying, halving, ambiguous commits (``journal/writer.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from outlived.rules.run import USAGE_FIELDS, Run, Status, Usage
+from outlived.store.owners import StopMark
+from outlived.store.postgres import TrioConnection
+from outlived.store.queries import load_queries
+from outlived.store.stops import RunProcess
+
+SQL = load_queries("journal.sql")
+
+ChatKey = tuple[str, str]
+"""(workspace, chat_id)"""
+
+
+@attrs.frozen
+class Fence:
+    """The owner a batch is written for, and the number it must have."""
+
+    owner: str
+    batch_no: int
+    lease_seconds: float
+
+
+@attrs.frozen
+class Questions:
+    """What a batch has to know before it can be decided."""
+
+    chats: frozenset[ChatKey] = frozenset()
+    slots: frozenset[ChatKey] = frozenset()
+    keys: frozenset[tuple[str, str]] = frozenset()
+    settling: frozenset[str] = frozenset()
+    taking: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class Takeable:
+    """A run that is nobody's, as its row says; ``message_id`` and the stored draft beside it."""
+
+    id: str
+    workspace: str
+    chat_id: str
+    run: Run
+    message_id: str
+    parts: str
+    truncated: bool
+    as_of_seq: int
+
+
+@attrs.frozen
+class Truth:
+    """The answers, true until the commit. ``at`` is the batch's time."""
+
+    at: str
+    chats: dict[ChatKey, int]
+    active: dict[ChatKey, str]
+    keys: dict[tuple[str, str], tuple[str, str | None]]
+    marks: dict[str, StopMark | None]
+    takeable: list[Takeable]
+
+
+@attrs.frozen
+class FenceState:
+    """Why a fence stayed shut."""
+
+    batch_no: int
+    dead: bool
+
+
+@attrs.frozen
+class NewRun:
+    """A run to insert, pending and owned by the batch's owner."""
+
+    id: str
+    workspace: str
+    chat_id: str
+    position: int
+    agent: str | None
+    command: str | None
+    input: str
+    trigger: str
+    created_by: str | None
+    peer_uid: int
+    message_id: str
+    metadata: str
+    detached: bool
+    on_owner_loss: str
+    key: str | None
+    digest: str | None
+    cwd: str | None
+    env: str | None
+
+
+@attrs.frozen
+class NewMessage:
+    """A message to insert."""
+
+    id: str
+    workspace: str
+    chat_id: str
+    run_id: str
+    position: int
+    role: str
+    status: str
+    content: str
+    parts: str
+
+
+@attrs.frozen
+class RunChange:
+    """A run's row after the batch, and the owner and epoch it must have before."""
+
+    id: str
+    run: Run
+    error: str | None
+    old_owner: str | None
+    old_epoch: int
+
+
+@attrs.frozen
+class MessageChange:
+    """A message as the batch leaves it."""
+
+    id: str
+    content: str
+    parts: str
+    truncated: bool
+    as_of_seq: int
+    status: str
+
+
+@attrs.frozen
+class NewEvent:
+    """A row of a log; ``data`` is JSON text."""
+
+    run_id: str
+    seq: int
+    epoch: int
+    type: str
+    data: str
+
+
+@attrs.define
+class Batch:
+    """Everything one commit writes."""
+
+    at: str
+    new_chats: dict[ChatKey, int] = attrs.Factory(dict)
+    moved_chats: dict[ChatKey, int] = attrs.Factory(dict)
+    run_changes: list[RunChange] = attrs.Factory(list)
+    processes: list[tuple[str, RunProcess]] = attrs.Factory(list)
+    new_runs: list[NewRun] = attrs.Factory(list)
+    new_messages: list[NewMessage] = attrs.Factory(list)
+    message_changes: list[MessageChange] = attrs.Factory(list)
+    events: list[NewEvent] = attrs.Factory(list)
+
+
+async def read_truth(connection: TrioConnection, fence: Fence, questions: Questions) -> Truth | None:
+    """Open the transaction, the fence and the locks. None: the fence is shut, nothing is open."""
+    async with connection.pipeline():
+        await connection.execute("BEGIN")
+        await connection.execute(SQL["limit_time"])
+        opened = await connection.execute(
+            SQL["fence"], {"me": fence.owner, "batch_no": fence.batch_no, "lease": fence.lease_seconds}
+        )
+        chats = await _ask(connection, "lock_chats", questions.chats, "workspaces", "chats")
+        marks = await _ask_ids(connection, "lock_runs", questions.settling, fence.owner)
+        takeable = await _ask_ids(connection, "lock_takeable", questions.taking, fence.owner)
+        keys = await _ask(connection, "find_keys", questions.keys, "workspaces", "keys")
+        active = await _ask(connection, "find_active", questions.slots, "workspaces", "chats")
+    at = await opened.fetchone()
+    if at is None:
+        await connection.execute("ROLLBACK")
+        return None
+    return Truth(
+        at=at[0],
+        chats={(workspace, chat): position for workspace, chat, position in await _fetch(chats)},
+        active={(workspace, chat): run_id for workspace, chat, run_id in await _fetch(active)},
+        keys={(workspace, key): (run_id, digest) for workspace, key, run_id, digest in await _fetch(keys)},
+        marks={run: StopMark(at, why, by) if at else None for run, at, why, by in await _fetch(marks)},
+        takeable=[_read_takeable(row) for row in await _fetch(takeable)],
+    )
+
+
+async def read_fence(connection: TrioConnection, owner: str) -> FenceState:
+    """How far the owner's batches are, and whether it is declared dead."""
+    cursor = await connection.execute(SQL["read_fence"], {"me": owner})
+    row = await cursor.fetchone()
+    return FenceState(row[0], row[2]) if row else FenceState(-1, dead=True)
+
+
+async def write_batch(connection: TrioConnection, fence: Fence, batch: Batch) -> None:
+    """Write and commit. An error here leaves the outcome to be found out by the fence's number."""
+    async with connection.pipeline():
+        for statement, params in _statements(batch):
+            await connection.execute(SQL[statement], {**params, "at": batch.at, "me": fence.owner})
+        await connection.execute("COMMIT")
+
+
+async def _ask(
+    connection: TrioConnection, statement: str, pairs: frozenset[tuple[str, str]], first: str, second: str
+) -> Any:
+    if not pairs:
+        return None
+    ordered = sorted(pairs)
+    params = {first: [pair[0] for pair in ordered], second: [pair[1] for pair in ordered]}
+    return await connection.execute(SQL[statement], params)
+
+
+async def _ask_ids(connection: TrioConnection, statement: str, ids: frozenset[str], me: str) -> Any:
+    if not ids:
+        return None
+    return await connection.execute(SQL[statement], {"ids": sorted(ids), "me": me})
+
+
+async def _fetch(cursor: Any) -> list[tuple[Any, ...]]:
+    return [] if cursor is None else await cursor.fetchall()
+
+
+def _read_takeable(row: tuple[Any, ...]) -> Takeable:
+    (
+        run_id, workspace, chat_id, status, attempt, epoch, owner, last_seq, steps, tokens_in, tokens_out, cached,
+        cost, stop_at, stop_reason, created_at, started_at, updated_at, message_id, parts, truncated, as_of_seq,
+    ) = row  # fmt: skip
+    run = Run(
+        status=Status(status), attempt=attempt, epoch=epoch, owner=owner, created_at=created_at,
+        updated_at=updated_at, last_seq=last_seq, step_count=steps,
+        usage=Usage(tokens_in, tokens_out, cached, cost), stop_requested_at=stop_at, stop_reason=stop_reason,
+        started_at=started_at,
+    )  # fmt: skip
+    return Takeable(run_id, workspace, chat_id, run, message_id, parts, truncated, as_of_seq)
+
+
+def _statements(batch: Batch) -> list[tuple[str, dict[str, Any]]]:
+    """The statements of a batch in the order of its locks; one that has nothing to write is left out."""
+    wanted = [
+        ("insert_chats", _chats(batch.new_chats)),
+        ("update_chats", _chats(batch.moved_chats)),
+        ("update_runs", _run_changes(batch.run_changes)),
+        ("update_processes", _processes(batch.processes)),
+        ("insert_runs", _columns(batch.new_runs, _RUN_COLUMNS)),
+        ("insert_messages", _columns(batch.new_messages, _MESSAGE_COLUMNS)),
+        ("update_messages", _columns(batch.message_changes, _CHANGE_COLUMNS)),
+        ("insert_events", _columns(batch.events, _EVENT_COLUMNS)),
+    ]
+    return [(statement, params) for statement, params in wanted if params]
+
+
+_RUN_COLUMNS = {
+    "id": "ids", "workspace": "workspaces", "chat_id": "chats", "position": "positions", "agent": "agents",
+    "command": "commands", "input": "inputs", "trigger": "triggers", "created_by": "created_bys",
+    "peer_uid": "peer_uids", "message_id": "message_ids", "metadata": "metadatas", "detached": "detacheds",
+    "on_owner_loss": "on_owner_losses", "key": "keys", "digest": "digests", "cwd": "cwds", "env": "envs",
+}  # fmt: skip
+_MESSAGE_COLUMNS = {
+    "id": "ids", "workspace": "workspaces", "chat_id": "chats", "run_id": "run_ids", "position": "positions",
+    "role": "roles", "status": "statuses", "content": "contents", "parts": "parts",
+}  # fmt: skip
+_CHANGE_COLUMNS = {
+    "id": "ids", "content": "contents", "parts": "parts", "truncated": "truncateds", "as_of_seq": "as_of_seqs",
+    "status": "statuses",
+}  # fmt: skip
+_EVENT_COLUMNS = {"run_id": "run_ids", "seq": "seqs", "epoch": "epochs", "type": "types", "data": "datas"}
+
+
+def _columns(rows: Sequence[Any], columns: dict[str, str]) -> dict[str, Any]:
+    """Rows turned into one array per column."""
+    return {array: [getattr(row, field) for row in rows] for field, array in columns.items()} if rows else {}
+
+
+def _chats(positions: dict[ChatKey, int]) -> dict[str, Any]:
+    if not positions:
+        return {}
+    ordered = sorted(positions)
+    return {
+        "workspaces": [workspace for workspace, _ in ordered],
+        "chats": [chat for _, chat in ordered],
+        "positions": [positions[key] for key in ordered],
+    }
+
+
+_USAGE_ARRAYS = dict(
+    zip(USAGE_FIELDS, ("input_tokens", "output_tokens", "cached_tokens", "costs"), strict=True)
+)
+
+
+def _run_changes(changes: list[RunChange]) -> dict[str, Any]:
+    if not changes:
+        return {}
+    runs = [change.run for change in changes]
+    usage = {array: [getattr(run.usage, field) for run in runs] for field, array in _USAGE_ARRAYS.items()}
+    return {
+        **usage,
+        "expected": len(changes),
+        "ids": [change.id for change in changes],
+        "statuses": [run.status.value for run in runs],
+        "attempts": [run.attempt for run in runs],
+        "epochs": [run.epoch for run in runs],
+        "owners": [run.owner for run in runs],
+        "steps": [run.step_count for run in runs],
+        "last_seqs": [run.last_seq for run in runs],
+        "errors": [change.error for change in changes],
+        "starts": [run.started_at for run in runs],
+        "finishes": [run.finished_at for run in runs],
+        "stops": [run.stop_requested_at for run in runs],
+        "stop_reasons": [run.stop_reason for run in runs],
+        "old_owners": [change.old_owner for change in changes],
+        "old_epochs": [change.old_epoch for change in changes],
+    }
+
+
+def _processes(found: list[tuple[str, RunProcess]]) -> dict[str, Any]:
+    if not found:
+        return {}
+    return {
+        "ids": [run_id for run_id, _ in found],
+        "hosts": [process.host for _, process in found],
+        "boot_ids": [process.identity.boot_id for _, process in found],
+        "pid_namespaces": [process.identity.pid_namespace for _, process in found],
+        "pids": [process.identity.pid for _, process in found],
+        "start_ticks": [process.identity.start_ticks for _, process in found],
+        "pgids": [process.pgid for _, process in found],
+    }

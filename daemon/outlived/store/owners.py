@@ -1,0 +1,125 @@
+"""Owners in the database: registering, renewing, declaring dead. The rules stand in ``rules/leases.py``.
+
+1. A statement here names the owner it acts for; none acts on "whoever".
+2. Stop marks travel with the heartbeat: the same beat that renews the lease reads them.
+
+Not here: deciding who is dead (``supervisor/takeover.py``), taking their runs (the journal, fenced).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from outlived.rules.leases import ProcessIdentity
+from outlived.store.postgres import Link
+from outlived.store.queries import load_queries
+
+SQL = load_queries("owners.sql")
+SWEEP_LIMIT = 100
+
+
+@attrs.frozen
+class Registration:
+    """What a daemon says of itself when it becomes an owner."""
+
+    id: str
+    home_id: str
+    host: str
+    process: ProcessIdentity
+    socket: str
+    version: str
+    lease_seconds: float
+
+
+@attrs.frozen
+class OwnerRow:
+    """Another owner, as far as judging it goes. ``expired`` by the database's clock."""
+
+    id: str
+    home_id: str
+    host: str
+    process: ProcessIdentity
+    expired: bool
+    dead: bool
+
+
+@attrs.frozen
+class StopMark:
+    """Somebody wants a run stopped. ``requested_at`` is the database's time."""
+
+    requested_at: str
+    reason: str | None
+    by: str | None
+
+
+async def register(link: Link, registration: Registration) -> None:
+    """Become an owner."""
+    process = registration.process
+    params = {
+        "id": registration.id, "home_id": registration.home_id, "host": registration.host,
+        "boot_id": process.boot_id, "pid_namespace": process.pid_namespace, "pid": process.pid,
+        "start_ticks": process.start_ticks, "socket": registration.socket, "version": registration.version,
+        "lease": registration.lease_seconds,
+    }  # fmt: skip
+    await link.transact([(SQL["register"], params)])
+
+
+async def renew(link: Link, me: str, lease_seconds: float) -> bool:
+    """Renew the lease; False: this owner was declared dead."""
+    [rows] = await link.transact([(SQL["renew"], {"me": me, "lease": lease_seconds})])
+    return bool(rows)
+
+
+async def read_unsettled(link: Link, me: str) -> dict[str, StopMark | None]:
+    """Every unsettled run that ``me`` holds, with its stop mark."""
+    rows = await link.query(SQL["read_unsettled"], {"me": me})
+    return {run_id: StopMark(at, reason, by) if at else None for run_id, at, reason, by in rows}
+
+
+async def read_living(link: Link, me: str) -> list[OwnerRow]:
+    """Other owners that are not declared dead, oldest first, a bounded number."""
+    rows = await link.query(SQL["read_living"], {"me": me, "limit": SWEEP_LIMIT})
+    return [_owner_row(*row, dead=False) for row in rows]
+
+
+async def read_holder(link: Link, run_id: str) -> OwnerRow | None:
+    """The owner of an active run; None if it has none or is settled."""
+    rows = await link.query(SQL["read_holder"], {"run_id": run_id})
+    return _owner_row(*rows[0][:-1], dead=rows[0][-1]) if rows else None
+
+
+async def declare_dead(link: Link, me: str, owner: str, *, proved: bool, reason: str) -> bool:
+    """Set ``dead_at`` under the row's lock; False: it renewed meanwhile, or somebody else was first."""
+    params = {"id": owner, "me": me, "proved": proved, "reason": reason}
+    [rows] = await link.transact([(SQL["declare_dead"], params)])
+    return bool(rows)
+
+
+async def retire(link: Link, me: str) -> None:
+    """Leave cleanly: nobody has to wait for the lease."""
+    await link.transact([(SQL["retire"], {"me": me})])
+
+
+async def forget(link: Link) -> None:
+    """Remove a few owners that are long dead and named by no run."""
+    await link.transact([(SQL["forget"], {})])
+
+
+async def read_takeable(
+    link: Link, *, agents: list[str], backstop_seconds: float, backstop_open: bool
+) -> list[str]:
+    """Unsettled runs that are nobody's, a bounded number."""
+    params = {
+        "agents": agents, "backstop": backstop_seconds, "backstop_open": backstop_open, "limit": SWEEP_LIMIT,
+    }  # fmt: skip
+    return [row[0] for row in await link.query(SQL["read_takeable"], params)]
+
+
+def _owner_row(
+    owner: str, home_id: str, host: str, boot_id: str, pid_namespace: str, pid: int, start_ticks: int,
+    expired: Any, *, dead: bool,
+) -> OwnerRow:  # fmt: skip
+    process = ProcessIdentity(boot_id, pid_namespace, pid, start_ticks)
+    return OwnerRow(owner, home_id, host, process, bool(expired), dead)

@@ -1,0 +1,156 @@
+"""What is so: runs, chats, messages and events as anyone may read them.
+
+1. Reading changes nothing and takes no locks; every answer is one statement, one snapshot.
+2. A message is the stored one with the run's later events folded in: it is never behind the row it comes with.
+3. A page is bounded in rows by the caller and in bytes here.
+
+Not here: who may read what (``server``), writing (``batches.py``), live events (``journal/hub.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import msgspec
+
+from outlive import wire
+from outlived.rules import message as rules_message
+from outlived.rules.run import TERMINAL, Event
+from outlived.store.postgres import LinkPool
+from outlived.store.queries import load_queries
+from outlived.store.rows import COLUMNS, RUN_WIDTH, StoredMessage, read_chat, read_message, read_run
+
+SQL = load_queries("runs.sql", COLUMNS)
+PAGE_BYTES = 8 << 20
+EVENT_PAGE_ROWS = 1000
+EVENT_PAGE_BYTES = 1 << 20
+
+
+@attrs.frozen
+class LoggedEvent:
+    """A row of a log as a tail passes it on: ``data`` is JSON text, byte for byte as stored."""
+
+    seq: int
+    at: str
+    type: str
+    data: str
+
+
+@attrs.frozen
+class Progress:
+    """How far a run's log is."""
+
+    last_seq: int
+    settled: bool
+
+
+@attrs.frozen
+class MessagePage:
+    """Messages of a chat; ``cut``: there are more, but these fill a page already."""
+
+    messages: list[wire.Message]
+    cut: bool
+
+
+@attrs.frozen
+class Reads:
+    """The reading side of the store. ``message_limit``: bytes a message may hold."""
+
+    pool: LinkPool
+    message_limit: int
+
+    async def get_run(self, run_id: str) -> wire.Run | None:
+        rows = await self.pool.query(SQL["read_run"], {"run_id": run_id})
+        return read_run(rows[0]) if rows else None
+
+    async def get_run_and_message(self, run_id: str) -> tuple[wire.Run, wire.Message] | None:
+        rows = await self.pool.query(SQL["read_run_and_message"], {"run_id": run_id})
+        return await self._complete(rows[0]) if rows else None
+
+    async def get_latest(self, workspace: str, chat_id: str) -> tuple[wire.Run, wire.Message] | None:
+        rows = await self.pool.query(SQL["read_latest"], {"workspace": workspace, "chat_id": chat_id})
+        return await self._complete(rows[0]) if rows else None
+
+    async def find_stoppable(self, workspace: str, chat_id: str) -> str | None:
+        """The id of the chat's active run, else of its latest."""
+        rows = await self.pool.query(SQL["read_stoppable"], {"workspace": workspace, "chat_id": chat_id})
+        return rows[0][0] if rows else None
+
+    async def list_runs(
+        self,
+        *,
+        workspace: str | None,
+        chat_id: str | None,
+        statuses: list[str] | None,
+        agent: str | None,
+        before: str | None,
+        limit: int,
+    ) -> list[wire.Run]:
+        """Newest first, at most ``limit`` runs before the run ``before``."""
+        params = {
+            "workspace": workspace, "chat_id": chat_id, "statuses": statuses, "agent": agent,
+            "before": before, "limit": limit,
+        }  # fmt: skip
+        return [read_run(row) for row in await self.pool.query(SQL["list_runs"], params)]
+
+    async def get_chat(self, workspace: str, chat_id: str) -> wire.Chat | None:
+        rows = await self.pool.query(SQL["read_chat"], {"workspace": workspace, "chat_id": chat_id})
+        return read_chat(rows[0]) if rows else None
+
+    async def list_chats(
+        self, *, workspace: str | None, after: tuple[str, str, str] | None, limit: int
+    ) -> list[wire.Chat]:
+        """Most recently active first, after the chat (time, workspace, id) ``after``."""
+        at, after_workspace, after_chat = after or (None, None, None)
+        params = {
+            "workspace": workspace, "at": at, "after_workspace": after_workspace, "after_chat": after_chat,
+            "limit": limit,
+        }  # fmt: skip
+        return [read_chat(row) for row in await self.pool.query(SQL["list_chats"], params)]
+
+    async def list_messages(self, *, workspace: str, chat_id: str, after: int, limit: int) -> MessagePage:
+        """Oldest first, after position ``after``; fewer than ``limit`` where they are large."""
+        params = {
+            "workspace": workspace,
+            "chat_id": chat_id,
+            "after": after,
+            "limit": limit,
+            "bytes": PAGE_BYTES,
+        }
+        rows = await self.pool.query(SQL["list_messages"], params)
+        messages = [await self._fold(read_message(row[:-2]), row[-2]) for row in rows]
+        return MessagePage(messages, cut=bool(rows) and len(rows) < rows[0][-1])
+
+    async def list_events(self, run_id: str, after: int, limit: int = EVENT_PAGE_ROWS) -> list[LoggedEvent]:
+        """One page of a log, from ``after`` (exclusive); empty at its end."""
+        params = {"run_id": run_id, "after": after, "limit": limit, "bytes": EVENT_PAGE_BYTES}
+        return [LoggedEvent(*row) for row in await self.pool.query(SQL["read_events"], params)]
+
+    async def read_progress(self, run_ids: list[str]) -> dict[str, Progress]:
+        rows = await self.pool.query(SQL["read_progress"], {"ids": run_ids})
+        return {run_id: Progress(last_seq, status in TERMINAL) for run_id, last_seq, status in rows}
+
+    async def _complete(self, row: tuple[Any, ...]) -> tuple[wire.Run, wire.Message]:
+        run = read_run(row)
+        return run, await self._fold(read_message(row[RUN_WIDTH:]), run.last_seq)
+
+    async def _fold(self, stored: StoredMessage, upto: int | None) -> wire.Message:
+        """The message as of ``upto``: what was stored, and what the log says since."""
+        message = stored.message
+        if message.role != "assistant" or upto is None or stored.as_of_seq >= upto:
+            return message
+        params = {
+            "run_id": message.run_id, "after": stored.as_of_seq, "upto": upto,
+            "types": sorted(rules_message.SHAPING),
+        }  # fmt: skip
+        rows = await self.pool.query(SQL["read_shaping_events"], params)
+        draft = rules_message.restore(
+            message.parts, truncated=message.truncated, as_of_seq=stored.as_of_seq, limit=self.message_limit
+        )
+        for seq, at, type_, data in rows:
+            draft.add(Event(seq, at, type_, msgspec.json.decode(data)))
+        parts = draft.parts
+        return attrs.evolve(
+            message, content=rules_message.read_content(parts), parts=parts, truncated=draft.truncated
+        )

@@ -1,0 +1,67 @@
+-- name: register
+-- A new owner: one registration of one daemon.
+INSERT INTO outlived.owners (id, home_id, host, boot_id, pid_namespace, pid, start_ticks, socket, version,
+                             lease_seconds, lease_until)
+VALUES (%(id)s, %(home_id)s, %(host)s, %(boot_id)s, %(pid_namespace)s, %(pid)s, %(start_ticks)s, %(socket)s,
+        %(version)s, %(lease)s, clock_timestamp() + make_interval(secs => %(lease)s));
+
+-- name: renew
+-- The heartbeat: renews the lease and leaves the fence alone. No row: this owner was declared dead.
+UPDATE outlived.owners SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+WHERE id = %(me)s AND dead_at IS NULL
+RETURNING 1;
+
+-- name: read_unsettled
+-- Every run that this owner still holds, with its stop mark: the heartbeat compares it with the registry.
+SELECT id, stop_requested_at, stop_reason, stop_requested_by FROM outlived.runs
+WHERE owner = %(me)s AND status NOT IN {terminal};
+
+-- name: read_living
+-- Owners not yet declared dead, other than this one, for the sweep to judge.
+SELECT id, home_id, host, boot_id, pid_namespace, pid, start_ticks, lease_until < clock_timestamp() AS expired
+FROM outlived.owners
+WHERE dead_at IS NULL AND id <> %(me)s
+ORDER BY registered_at
+LIMIT %(limit)s;
+
+-- name: read_holder
+-- The owner of one run, for a start that finds its chat taken.
+SELECT o.id, o.home_id, o.host, o.boot_id, o.pid_namespace, o.pid, o.start_ticks,
+       o.lease_until < clock_timestamp() AS expired, o.dead_at IS NOT NULL AS dead
+FROM outlived.runs r JOIN outlived.owners o ON o.id = r.owner
+WHERE r.id = %(run_id)s AND r.status IN {active};
+
+-- name: declare_dead
+-- Reaping: an owner whose death is proved, or whose lease ran out while Postgres was up for at least a lease.
+UPDATE outlived.owners SET dead_at = clock_timestamp(), dead_reason = %(reason)s
+WHERE id = %(id)s AND id <> %(me)s AND dead_at IS NULL
+  AND (%(proved)s OR (lease_until < clock_timestamp()
+       AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => lease_seconds)))
+RETURNING id;
+
+-- name: retire
+-- A clean stop: nobody has to wait for this owner's lease.
+UPDATE outlived.owners SET dead_at = clock_timestamp(), dead_reason = 'retired'
+WHERE id = %(me)s AND dead_at IS NULL;
+
+-- name: forget
+-- Owners long dead that no run names any more, a few at a time.
+DELETE FROM outlived.owners WHERE id IN (
+    SELECT o.id FROM outlived.owners o
+    WHERE o.dead_at < clock_timestamp() - interval '1 day'
+      AND NOT EXISTS (SELECT 1 FROM outlived.runs r WHERE r.owner = o.id)
+    LIMIT 100
+);
+
+-- name: read_takeable
+-- Unsettled runs that are nobody's: of dead owners at once; without an owner (and not of an agent that
+-- this daemon has) only after the backstop, and never queued or waiting ones.
+SELECT r.id FROM outlived.runs r
+JOIN outlived.owners o ON o.id = r.owner
+WHERE r.status NOT IN {terminal} AND o.dead_at IS NOT NULL
+UNION ALL
+SELECT r.id FROM outlived.runs r
+WHERE r.owner IS NULL AND r.status IN ('pending', 'running')
+  AND %(backstop_open)s AND r.updated_at < clock_timestamp() - make_interval(secs => %(backstop)s)
+  AND NOT (r.agent = ANY(%(agents)s))
+LIMIT %(limit)s;

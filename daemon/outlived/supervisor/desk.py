@@ -1,0 +1,142 @@
+"""The desk given to an agent: what it does becomes events in the journal.
+
+1. Whatever an agent says is made storable first: NUL and lone surrogates become U+FFFD.
+2. One event's data stays within 256 KiB: text is split, anything else is cut and marked.
+3. Emitting waits for room in the journal, a step for its commit.
+
+Not here: numbers and times of events (the journal), the message (``rules/message.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from outlived.agents import Assignment
+from outlived.journal.items import MAX_DELTA_CHARS, Entry
+from outlived.journal.writer import Journal
+from outlived.rules.run import USAGE_FIELDS
+from outlived.store.stops import RunProcess
+from outlived.supervisor.registry import Active
+
+T = TypeVar("T")
+
+MAX_DATA_BYTES = 256 << 10
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class RunDesk:
+    """The desk of one attempt of one run."""
+
+    def __init__(
+        self, assignment: Assignment, journal: Journal, active: Active, grace_seconds: float
+    ) -> None:
+        self._assignment = assignment
+        self._journal = journal
+        self._active = active
+        self._grace_seconds = grace_seconds
+        self._steps = 0
+        self.ended = False
+        self.own_error: dict[str, Any] | None = None
+
+    @property
+    def assignment(self) -> Assignment:
+        return self._assignment
+
+    @property
+    def grace_seconds(self) -> float:
+        """No grace for a run that is not ours any more: its next owner may start it elsewhere."""
+        return 0.0 if self._active.hurry.is_set() else self._grace_seconds
+
+    async def wait_hurry(self) -> None:
+        await self._active.hurry.wait()
+
+    async def emit_text(self, text: str) -> None:
+        await self._emit_delta("text.delta", text)
+
+    async def emit_reasoning(self, text: str) -> None:
+        await self._emit_delta("reasoning.delta", text)
+
+    async def step(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        self._steps += 1
+        number = self._steps
+        await self._emit("step.started", {"step": number, "name": clean(name)})
+        result = await fn(*args)
+        await self._emit("step.finished", {"step": number, "name": clean(name)}, wait=True)
+        return result
+
+    async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None:  # noqa: A002 - the wire's word
+        data = {"tool_call_id": clean(tool_call_id), "name": clean(name), "input": input}
+        await self._emit_cut("tool.call", data, "input")
+
+    async def tool_result(self, tool_call_id: str, output: Any, *, is_error: bool = False) -> None:
+        data = {"tool_call_id": clean(tool_call_id), "output": output, "is_error": is_error}
+        await self._emit_cut("tool.result", data, "output")
+
+    async def data(self, name: str, value: Any) -> None:
+        await self._emit_cut("data", {"name": clean(name), "value": value}, "value")
+
+    async def log(self, stream: str, text: str) -> None:
+        text = clean(text)
+        for start in range(0, len(text), MAX_DELTA_CHARS):
+            await self._emit("log", {"stream": stream, "text": text[start : start + MAX_DELTA_CHARS]})
+
+    async def usage(self, **report: int) -> None:
+        if unknown := report.keys() - set(USAGE_FIELDS):
+            raise ValueError(
+                f"cannot report usage of {', '.join(sorted(unknown))}: it is one of {USAGE_FIELDS}"
+            )
+        await self._emit("usage", dict(report))
+
+    def note_process(self, process: RunProcess) -> None:
+        self._journal.note_process(self._assignment.run_id, process)
+
+    def note_end(self, error: dict[str, Any] | None) -> None:
+        self.ended, self.own_error = True, error
+
+    async def _emit_delta(self, type_: str, text: str) -> None:
+        text = clean(text)
+        for start in range(0, len(text), MAX_DELTA_CHARS):
+            piece = text[start : start + MAX_DELTA_CHARS]
+            await self._journal.append(self._assignment.run_id, Entry(type_, {}, [piece]))
+
+    async def _emit(self, type_: str, data: dict[str, Any], *, wait: bool = False) -> None:
+        await self._journal.append(self._assignment.run_id, Entry(type_, data), wait=wait)
+
+    async def _emit_cut(self, type_: str, data: dict[str, Any], field: str) -> None:
+        """Emit data whose one field is of any size and shape."""
+        cleaned = clean_json(data[field])
+        encoded = msgspec.json.encode(cleaned)
+        if len(encoded) > MAX_DATA_BYTES - 1024:
+            text = cleaned if isinstance(cleaned, str) else encoded.decode()
+            cut = {field: text[:MAX_DELTA_CHARS], "truncated": True}
+            await self._emit(type_, {**data, **cut})
+        else:
+            await self._emit(type_, {**data, field: cleaned})
+
+
+def clean(text: str) -> str:
+    """Text that any table and any JSON reader takes."""
+    text = text.replace("\0", _REPLACEMENT)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub(_REPLACEMENT, text)
+    return text
+
+
+def clean_json(value: Any) -> Any:
+    """A JSON value whose every string is clean. Raises TypeError for what JSON does not have."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(str(name)): clean_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean_json(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise TypeError(f"cannot store a {type(value).__name__} in an event: it is no JSON value")

@@ -1,0 +1,56 @@
+"""The end of the daemon, as far as runs go: take no more, wait, end the rest, name what is left.
+
+1. From the first moment no run is started; runs that are there have ``drain_seconds`` to end by themselves.
+2. Then they are cancelled (``shutdown``) and have their grace; told twice, the daemon waits for nothing (``forced``).
+3. A settlement that the database does not take before the deadline stays unwritten: its run stays active, the
+   log names it, and the daemon ends with status 1. The next owner settles it.
+
+Not here: closing doors, stopping Postgres (``house.py``).
+"""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from outlived.supervisor import Supervisor
+from outlived.supervisor.registry import Cause
+
+log = structlog.get_logger("outlived.drain")
+
+SETTLE_SECONDS = 10.0
+KILL_SECONDS = 15.0
+
+
+async def drain(supervisor: Supervisor, hurry: trio.Event) -> bool:
+    """End every run; True if all of them are settled. ``hurry`` is set by a second request to stop."""
+    supervisor.draining.set()
+    settings = supervisor.settings.run
+    log.info("draining", runs=len(supervisor.registry), drain_seconds=settings.drain_seconds)
+    await _wait_unless(supervisor, hurry, settings.drain_seconds)
+    if not hurry.is_set():
+        supervisor.registry.cancel_all(Cause.SHUTDOWN)
+        await _wait_unless(supervisor, hurry, settings.grace_seconds + KILL_SECONDS + SETTLE_SECONDS)
+    if hurry.is_set():
+        for active in supervisor.registry:
+            active.force()
+        with trio.move_on_after(KILL_SECONDS + SETTLE_SECONDS):
+            await supervisor.registry.wait_empty()
+    left = [active.run_id for active in supervisor.registry]
+    for run_id in left:
+        log.error("run left unsettled: the next daemon will settle it", run_id=run_id)
+    return not left
+
+
+async def _wait_unless(supervisor: Supervisor, hurry: trio.Event, seconds: float) -> None:
+    """Wait until no run is left, for so long, or until there is a hurry."""
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+
+            async def wait_hurry() -> None:
+                await hurry.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_hurry)
+            await supervisor.registry.wait_empty()
+            nursery.cancel_scope.cancel()

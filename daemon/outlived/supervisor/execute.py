@@ -1,0 +1,121 @@
+"""One run from claim to settle, top to bottom: open its desk, perform, judge, settle.
+
+1. The outcome is data until the last step, and the last step alone writes it.
+2. Whatever an agent raises - SystemExit, KeyboardInterrupt, a group - ends its run and nothing else.
+3. ``Cancelled`` is never swallowed: the run's own scope takes what belongs to it, the rest goes on.
+4. A settlement waits as long as the database is away; only the daemon's last deadline cancels it.
+
+Not here: what an end means (``judge.py``), who cancels (``stop.py``, ``drain.py``, ``term.py``).
+"""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from outlive import wire
+from outlived.agents import Agent, AgentBroken, AgentFailed, Assignment
+from outlived.agents.command import CommandAgent
+from outlived.journal.items import Entry, JournalRefused, OwnershipLost, RunSpec
+from outlived.journal.plan import read_input
+from outlived.rules.run import Fact
+from outlived.store.postgres import DatabaseLost, QueryRefused
+from outlived.store.stops import read_stop
+from outlived.supervisor import Supervisor
+from outlived.supervisor.desk import RunDesk, clean
+from outlived.supervisor.judge import End, Outcome, judge
+from outlived.supervisor.registry import Active, Cause
+from outlived.supervisor.stop import apply_stop
+
+log = structlog.get_logger("outlived.run")
+
+
+def launch(supervisor: Supervisor, spec: RunSpec, run: wire.Run) -> None:
+    """The run is ours since this very commit: register it and start its task, without a checkpoint between."""
+    active = supervisor.registry.enter(run.id)
+    if supervisor.draining.is_set():
+        active.cancel(Cause.SHUTDOWN)
+    supervisor.nursery.start_soon(execute, supervisor, spec, run, active, name=f"run {run.id}")
+
+
+async def execute(supervisor: Supervisor, spec: RunSpec, run: wire.Run, active: Active) -> None:
+    """The run's task."""
+    try:
+        assignment = _assign(spec, run)
+        desk = RunDesk(assignment, supervisor.journal, active, supervisor.settings.run.grace_seconds)
+        log.info("run started", run_id=run.id, chat_id=run.chat_id, agent=run.agent)
+        end = await _perform(supervisor, _pick_agent(supervisor, spec), desk, run, active)
+        if active.cause is Cause.LOST:
+            log.warning("run lost: another owner has it", run_id=run.id)
+            return
+        outcome = judge(end)
+        await _settle(supervisor, active, outcome)
+        log.info("run settled", run_id=run.id, chat_id=run.chat_id, status=outcome.status.value)
+    except (OwnershipLost, JournalRefused) as error:
+        log.warning("run left to its next owner", run_id=run.id, reason=str(error))
+    finally:
+        supervisor.registry.leave(active)
+
+
+def _assign(spec: RunSpec, run: wire.Run) -> Assignment:
+    return Assignment(
+        run_id=run.id,
+        workspace=run.workspace,
+        chat_id=run.chat_id,
+        attempt=run.attempt,
+        input=clean(read_input(spec.input)),
+        metadata=spec.metadata,
+        command=spec.command,
+        cwd=spec.cwd,
+        env=spec.env,
+    )
+
+
+def _pick_agent(supervisor: Supervisor, spec: RunSpec) -> Agent:
+    return pick_agent(supervisor, spec.agent, spec.command)
+
+
+def pick_agent(supervisor: Supervisor, name: str | None, command: list[str] | None) -> Agent:
+    """The configured agent, or one for an ad-hoc command. The caller knows that one of both is there."""
+    if name is not None:
+        return supervisor.agents[name]
+    assert command is not None
+    return CommandAgent(command)
+
+
+async def _perform(supervisor: Supervisor, agent: Agent, desk: RunDesk, run: wire.Run, active: Active) -> End:
+    """Run the agent in the run's scope; what was seen of its end."""
+    raised: BaseException | None = None
+    with active.scope as scope:
+        try:
+            await _read_mark(supervisor, run.id)
+            supervisor.journal.append_nowait(
+                run.id,
+                Entry(Fact.STARTED.value, {"attempt": run.attempt, "owner": run.owner, "epoch": run.epoch}),
+            )
+            await agent.perform(desk)
+        except* trio.Cancelled:
+            raise
+        except* AgentBroken as group:
+            raised = AgentFailed("agent_unavailable", str(group.exceptions[0]))
+        except* OwnershipLost as group:
+            active.cancel(Cause.LOST)
+            raised = group
+        except* BaseException as group:  # noqa: BLE001 - an agent may raise anything; it ends its run only
+            raised = group
+    return End(scope.cancelled_caught, active.cause, raised, desk.ended, desk.own_error)
+
+
+async def _read_mark(supervisor: Supervisor, run_id: str) -> None:
+    """A stop that another daemon recorded before this moment is honoured before the agent starts."""
+    try:
+        found = await read_stop(supervisor.store.pool, run_id)
+    except (DatabaseLost, QueryRefused):
+        return  # the heartbeat brings it
+    if found is not None and found.mark is not None:
+        apply_stop(supervisor, run_id, found.mark)
+        await trio.lowlevel.checkpoint()
+
+
+async def _settle(supervisor: Supervisor, active: Active, outcome: Outcome) -> None:
+    await supervisor.journal.settle(active.run_id, outcome.status.value, outcome.error, active.mark)

@@ -1,0 +1,73 @@
+"""What an end means: pure, from what was seen of it to the run's outcome.
+
+1. A run is aborted if the cancel reached its agent before it ended; what the agent said on the way is lost.
+2. A command that ended by itself before our first signal ended by itself, whatever was asked meanwhile.
+3. A run that was stopped has no error; other cancels say why.
+4. A lost ownership has no outcome here: the next owner writes it.
+
+Not here: running the agent (``execute.py``), writing the outcome (the journal).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from outlived.agents import AgentFailed
+from outlived.rules.run import Status
+from outlived.supervisor.registry import Cause
+
+_MESSAGE_CHARS = 2000
+
+OWNER_LOST: dict[str, Any] = {"code": "owner_lost", "message": "the daemon that ran it died or could not be heard"}
+_ABORTS: dict[Cause, dict[str, Any] | None] = {
+    Cause.STOP: None,
+    Cause.SHUTDOWN: {"code": "shutdown", "message": "the daemon was stopped"},
+    Cause.FORCED: {"code": "forced", "message": "the daemon was told twice to stop"},
+    Cause.DISTRUST: OWNER_LOST,
+}
+
+
+@attrs.frozen
+class End:
+    """What was seen. ``own``: the work said itself how it ended (``own_error``), before any signal."""
+
+    cancelled: bool = False
+    cause: Cause | None = None
+    raised: BaseException | None = None
+    own: bool = False
+    own_error: dict[str, Any] | None = None
+
+
+@attrs.frozen
+class Outcome:
+    """The one terminal outcome of a run."""
+
+    status: Status
+    error: dict[str, Any] | None = None
+
+
+def judge(end: End) -> Outcome:
+    """The outcome of an end that is ours to write."""
+    if end.own:
+        return _by_error(end.own_error)
+    if end.cancelled and end.cause is not None:
+        return Outcome(Status.ABORTED, _ABORTS[end.cause])
+    if end.raised is not None:
+        return _by_error(describe(end.raised))
+    return Outcome(Status.SUCCEEDED)
+
+
+def _by_error(error: dict[str, Any] | None) -> Outcome:
+    return Outcome(Status.SUCCEEDED) if error is None else Outcome(Status.FAILED, error)
+
+
+def describe(raised: BaseException) -> dict[str, Any]:
+    """The error of the wire for an exception of an agent. A group of one is that one."""
+    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]
+    if isinstance(raised, AgentFailed):
+        return raised.error
+    name = type(raised).__name__
+    return {"code": "exception", "message": str(raised)[:_MESSAGE_CHARS] or name, "exception": name}

@@ -1,0 +1,89 @@
+"""The abort registry: run id -> the scope of its agent, and why it was cancelled.
+
+1. A run is here from the commit that made it ours until its task has ended.
+2. The first cause stays, but for a lost ownership: after that nothing may be written any more.
+3. Cancelling is immediate and waits for nothing; what it means is judged by the run's own task.
+
+Not here: durable stop marks (``stop.py``), what a cause means (``judge.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+
+import attrs
+import trio
+
+from outlived.store.owners import StopMark
+
+
+class Cause(Enum):
+    """Why an agent is cancelled."""
+
+    STOP = "somebody asked for it"
+    SHUTDOWN = "the daemon stops"
+    FORCED = "the daemon was told twice to stop"
+    DISTRUST = "this owner could not renew its lease"
+    LOST = "another owner has the run"
+
+
+@attrs.define(eq=False)
+class Active:
+    """One run of ours. ``mark``: the stop it was asked for; ``hurry``: its agent gets no (more) grace."""
+
+    run_id: str
+    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    cause: Cause | None = None
+    mark: StopMark | None = None
+    hurry: trio.Event = attrs.Factory(trio.Event)
+
+    def cancel(self, cause: Cause) -> None:
+        """Cancel the agent. A lost ownership leaves it no grace."""
+        if self.cause is None or cause is Cause.LOST:
+            self.cause = cause
+        if self.cause is Cause.LOST:
+            self.hurry.set()
+        self.scope.cancel()
+
+    def force(self) -> None:
+        """Cancel the agent, or end the grace it was given."""
+        if self.cause in {None, Cause.SHUTDOWN}:
+            self.cause = Cause.FORCED
+        self.hurry.set()
+        self.scope.cancel()
+
+
+class Registry:
+    """All runs of ours."""
+
+    def __init__(self) -> None:
+        self._active: dict[str, Active] = {}
+        self._emptied = trio.Event()
+
+    def enter(self, run_id: str) -> Active:
+        active = self._active[run_id] = Active(run_id)
+        return active
+
+    def leave(self, active: Active) -> None:
+        self._active.pop(active.run_id, None)
+        if not self._active:
+            self._emptied.set()
+
+    def find(self, run_id: str) -> Active | None:
+        return self._active.get(run_id)
+
+    def cancel_all(self, cause: Cause) -> None:
+        for active in list(self._active.values()):
+            active.cancel(cause)
+
+    async def wait_empty(self) -> None:
+        while self._active:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    def __iter__(self) -> Iterator[Active]:
+        return iter(list(self._active.values()))
+
+    def __len__(self) -> int:
+        return len(self._active)

@@ -1,0 +1,121 @@
+"""Runs of dead owners: declaring an owner dead, taking its runs, killing their processes, settling them.
+
+1. An owner is declared dead by one statement under its row's lock; from then on its fence is shut.
+2. Its runs are taken by this owner's own journal, under this owner's own fence, a bounded number at a time.
+3. Processes are killed outside every transaction, and before their run is settled.
+4. This daemon's own owner is never judged here.
+
+Not here: the rule (``rules/leases.py``), when to look (``chores/sweeper.py``).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+import structlog
+import trio
+
+from outlived import processes
+from outlived.journal.items import Entry, JournalRefused, OwnershipLost, Taken
+from outlived.rules.leases import ProcessIdentity, Verdict, judge_process
+from outlived.rules.run import Event, Fact
+from outlived.store.owners import OwnerRow, StopMark, declare_dead
+from outlived.store.stops import read_processes, read_stop
+from outlived.supervisor import Supervisor
+from outlived.supervisor.judge import OWNER_LOST
+
+log = structlog.get_logger("outlived.takeover")
+
+KILL_SECONDS = 15.0
+
+
+def is_dead(supervisor: Supervisor, owner: OwnerRow) -> bool:
+    """Whether that owner may be reaped: declared dead, provably dead on this host, or past its lease."""
+    return owner.dead or owner.expired or is_proved_dead(supervisor, owner)
+
+
+def is_proved_dead(supervisor: Supervisor, owner: OwnerRow) -> bool:
+    """Whether the owner's process is known to be gone, whatever its lease says."""
+    if supervisor.home.sole_owner and owner.home_id == supervisor.home.home_id:
+        return True  # it lived in this home, whose lock we hold, and nobody else has this database
+    here = processes.read_own_identity()
+    now = processes.read_start_ticks(owner.process.pid)
+    return judge_process(owner.process, here, now) is Verdict.DEAD
+
+
+async def reap(supervisor: Supervisor, owner: OwnerRow) -> bool:
+    """Declare an owner dead if that is so at this moment. Its runs are nobody's afterwards."""
+    if owner.dead:
+        return True
+    proved = is_proved_dead(supervisor, owner)
+    reason = "its process is gone" if proved else "its lease ran out"
+    me = supervisor.journal.owner
+    dead = await declare_dead(supervisor.store.sweep, me, owner.id, proved=proved, reason=reason)
+    if dead:
+        log.warning(
+            "owner declared dead", owner=owner.id, host=owner.host, pid=owner.process.pid, reason=reason
+        )
+    return dead
+
+
+async def take_over(supervisor: Supervisor, run_ids: list[str]) -> int:
+    """Take those of the runs that are nobody's and settle them; how many. Raises DatabaseLost, OwnershipLost."""
+    taken = await supervisor.journal.take(run_ids)
+    if not taken:
+        return 0
+    actives = [supervisor.registry.enter(run.run_id) for run in taken]
+    try:
+        await _kill_processes(supervisor, [run.run_id for run in taken])
+        async with trio.open_nursery() as nursery:
+            for run in taken:
+                nursery.start_soon(partial(_settle_lost, supervisor, run))
+    finally:
+        for active in actives:
+            supervisor.registry.leave(active)
+    return len(taken)
+
+
+async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> None:
+    """What those runs still have on this host, found by their recorded process and by their environment."""
+    recorded = await read_processes(supervisor.store.sweep, run_ids)
+    leaders: dict[str, ProcessIdentity | None] = dict.fromkeys(run_ids)
+    leaders.update({run_id: process.identity for run_id, process in recorded.items()})
+    left = run_ids
+    with trio.move_on_after(KILL_SECONDS):
+        left = await processes.kill_run_processes(leaders)
+    if left:
+        log.error("cannot kill every process of runs of a dead owner", run_ids=left)
+
+
+async def _settle_lost(supervisor: Supervisor, run: Taken) -> None:
+    """Complete the run's message from its log, then settle it for its dead owner."""
+    try:
+        marked = await _complete_draft(supervisor, run)
+        found = await read_stop(supervisor.store.sweep, run.run_id)
+        mark: StopMark | None = found.mark if found else None
+        if mark is not None and not marked:
+            data = {"by": mark.by, "reason": mark.reason, "requested_at": mark.requested_at}
+            supervisor.journal.append_nowait(run.run_id, Entry(Fact.STOP_REQUESTED.value, data))
+        error = None if mark is not None else OWNER_LOST  # a run that was stopped has no error
+        await supervisor.journal.settle(run.run_id, "aborted", error, mark)
+        log.warning("run settled for its dead owner", run_id=run.run_id)
+    except (OwnershipLost, JournalRefused) as error:
+        log.warning("run left to its next owner", run_id=run.run_id, reason=str(error))
+
+
+async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
+    """Fold what the stored message has not seen; whether the log has the stop mark already."""
+    marked = False
+    owned = supervisor.journal.logs.get(run.run_id)
+    cursor = run.stored_upto
+    while owned is not None and cursor < run.last_seq:
+        page = await supervisor.store.reads.list_events(run.run_id, cursor)
+        if not page:
+            break
+        for event in page:
+            marked = marked or event.type == Fact.STOP_REQUESTED
+            if event.seq <= run.last_seq:
+                owned.draft.add(Event(event.seq, event.at, event.type, msgspec.json.decode(event.data)))
+        cursor = page[-1].seq
+    return marked

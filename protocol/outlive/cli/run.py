@@ -1,0 +1,159 @@
+"""``outlive run``: start an agent or a command, and follow it.
+
+The input is the argument; ``-`` reads stdin. Without the argument, stdin is read when it is a pipe or a file, and never when it
+is a terminal, a device or a socket. A pipe that stays open without an end would be waited for: then say ``''``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+from argparse import ArgumentTypeError
+from pathlib import Path
+from typing import Any
+
+from outlive import wire
+from outlive.cli import outcome
+from outlive.cli.arguments import Commands, Options, command
+from outlive.cli.autostart import reach_or_start
+from outlive.cli.follow import follow
+from outlive.cli.outcome import UsageError
+from outlive.cli.render import short_id
+from outlive.cli.screen import Screen
+from outlive.errors import ParseError
+from outlive.strict_json import decode
+
+_HINT_SECONDS = 2.0
+
+
+def add(commands: Commands) -> None:
+    """Add the command's arguments."""
+    parser = command(
+        commands,
+        "run",
+        act,
+        "start an agent (--agent) or a command (-- CMD …) and follow it; Ctrl-C leaves, the run goes on",
+        epilog="Without INPUT, stdin is the input if it is a pipe or a file; INPUT '' means none.",
+    )
+    parser.usage = "outlive run [options] (--agent NAME [INPUT] | [INPUT] -- CMD [ARG …])"
+    parser.add_argument("input", nargs="?", metavar="INPUT", help="the input text; - reads stdin")
+    parser.add_argument("--agent", metavar="NAME", help="an agent of the daemon (see: outlive info)")
+    parser.add_argument("--chat", metavar="ID", help="continue this chat (default: a new one)")
+    parser.add_argument("--workspace", default="default", metavar="NAME", help="default: default")
+    parser.add_argument("-d", "--detach", action="store_true", help="print the run's id and do not follow")
+    parser.add_argument("--attached", action="store_true", help="stop the run when this command ends")
+    parser.add_argument(
+        "--on-active", choices=("reject", "join"), default="reject", help="if the chat is busy"
+    )
+    parser.add_argument("--key", metavar="KEY", help="an idempotency key: the same key finds the same run")
+    parser.add_argument("--metadata", metavar="JSON", type=_object, help="an object kept with the run")
+    parser.add_argument("--env", metavar="K[=V]", action="append", type=_variable, help="repeatable")
+    parser.add_argument("--cwd", metavar="DIR", help="default for commands: the current directory")
+    parser.add_argument("--no-autostart", action="store_true", help="do not start a daemon if there is none")
+
+
+async def act(options: Options, screen: Screen) -> int:
+    """Start and follow."""
+    what = _what(options)
+    text = _input(options.input, screen)
+    async with reach_or_start(options, screen) as client:
+        screen.farewell = outcome.INTERRUPTED, "interrupted; whether a run was started shows: outlive list"
+        started = await client.start(
+            **what,
+            input=text,
+            chat_id=options.chat,
+            workspace=options.workspace,
+            on_active=options.on_active,
+            idempotency_key=options.key,
+            detached=not options.attached,
+            env=dict(options.env) if options.env else None,
+            metadata=options.metadata,
+        )
+        if options.json:
+            screen.value(started)
+        if not started.created:
+            screen.say(f"this is run {short_id(started.run.id)}, which was there already")
+        if options.detach:
+            return _leave(started.run, screen, json=options.json)
+        screen.farewell = _farewell(started.run, attached=options.attached)
+        if screen.has_reader() and not options.json:
+            screen.say(
+                f"run {short_id(started.run.id)} in chat {started.run.chat_id}; Ctrl-C leaves it running"
+            )
+        return await follow(client, started.run.id, screen, json=options.json)
+
+
+def _what(options: Options) -> dict[str, Any]:
+    if (options.agent is None) == (options.command is None):
+        raise UsageError("cannot tell what to run: give either --agent NAME or -- CMD …")
+    if options.attached and options.detach:
+        raise UsageError("cannot both leave at once (--detach) and stop the run on leaving (--attached)")
+    cwd = None if options.cwd is None else str(Path(options.cwd).absolute())
+    if options.agent is not None:
+        return {"agent": options.agent, "cwd": cwd}
+    if not options.command:
+        raise UsageError("cannot run nothing: give a command behind --")
+    return {"command": options.command, "cwd": cwd or str(Path.cwd())}
+
+
+def _leave(run: wire.Run, screen: Screen, *, json: bool) -> int:
+    if not json:
+        screen.line(run.id)
+    if screen.has_reader():
+        screen.say(f"the run goes on; see it with: outlive tail {short_id(run.id)}")
+    return outcome.SUCCEEDED
+
+
+def _farewell(run: wire.Run, *, attached: bool) -> tuple[int, str]:
+    if attached:
+        return outcome.ABORTED, f"run {short_id(run.id)} is being stopped, as --attached asks"
+    return (
+        outcome.SUCCEEDED,
+        f"detached; the run goes on: outlive tail @last   (or: outlive tail {short_id(run.id)})",
+    )
+
+
+def _input(given: str | None, screen: Screen) -> str:
+    if given is not None and given != "-":
+        return given
+    if sys.stdin is None or (given is None and not _is_piped(sys.stdin.fileno())):
+        return ""
+    hint = threading.Timer(_HINT_SECONDS, screen.say, ("reading the input from stdin; INPUT '' means none",))
+    hint.daemon = True
+    hint.start()
+    try:
+        data = sys.stdin.buffer.read(wire.MAX_CLIENT_LINE + 1)
+    finally:
+        hint.cancel()
+    if len(data) > wire.MAX_CLIENT_LINE:
+        raise UsageError(f"cannot use stdin as the input: it is larger than {wire.MAX_CLIENT_LINE} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot use stdin as the input: it is not UTF-8 ({error.reason})") from error
+
+
+def _is_piped(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = decode(text.encode(errors="surrogateescape"))
+    except ParseError as error:
+        raise ArgumentTypeError(str(error)) from error
+    if not isinstance(value, dict):
+        raise ArgumentTypeError(f"{text!r} is no JSON object")
+    return value
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, given, value = text.partition("=")
+    if not name:
+        raise ArgumentTypeError(f"{text!r} names no variable")
+    if not given and name not in os.environ:
+        raise ArgumentTypeError(f"{name} is not set here; give {name}=VALUE")
+    return name, value if given else os.environ[name]

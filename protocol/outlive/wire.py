@@ -1,0 +1,408 @@
+"""Every type that crosses the socket: what is asked (parameters) and what is so (objects, results).
+
+1. Classes are frozen attrs classes; msgspec turns JSON into them and back, strictly (no coercion).
+2. Field names, order and meaning are the wire contract's; additive changes only.
+3. Times are RFC 3339 strings in UTC with microseconds and ``Z``; ids are lower-case UUIDv7 strings.
+4. Checks that need no state stand here, as types; checks that need the daemon's state stand there.
+
+Not here: the list of methods (``methods.py``), errors (``errors.py``), lines and framing (``framing.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import attrs
+from msgspec import Meta
+
+PROTOCOL_VERSION = 1
+MAX_CLIENT_LINE = 1 << 20
+MAX_SERVER_LINE = 64 << 20
+MAX_NESTING = 64
+MAX_IN_FLIGHT = 256
+MAX_SUBSCRIPTIONS = 1024
+MAX_METADATA_BYTES = 16 << 10
+
+# "$" alone would let a trailing newline pass in Python; "(?!\n)" closes that and means nothing elsewhere.
+_NAME = r"^[A-Za-z0-9._:@/-]{1,%d}$(?!\n)"
+_MAX_BIGINT = 2**63 - 1
+
+ChatId = Annotated[str, Meta(pattern=_NAME % 128)]
+Workspace = Annotated[str, Meta(pattern=_NAME % 64)]
+RunId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)")]
+Key = Annotated[str, Meta(min_length=1, max_length=128)]
+ShortText = Annotated[str, Meta(max_length=1024)]
+PageSize = Annotated[int, Meta(ge=1, le=200)]
+Seq = Annotated[int, Meta(ge=0, le=_MAX_BIGINT)]
+Argv = Annotated[list[str], Meta(min_length=1)]
+Timestamp = str
+WireTime = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$(?!\n)")]
+
+Status = Literal["queued", "pending", "running", "waiting", "succeeded", "failed", "aborted"]
+OwnerLoss = Literal["abort", "resume"]
+StopOutcome = Literal["already_settled", "stopped", "stopping"]
+TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining"]
+
+
+# ---------------------------------------------------------------- objects
+
+
+@attrs.frozen
+class Usage:
+    """What a run has consumed so far; null while unknown. Money is integer micro-USD."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cost_micro_usd: int | None = None
+
+
+@attrs.frozen
+class Run:
+    """One agent turn in one chat, as it is now."""
+
+    id: str
+    workspace: str
+    chat_id: str
+    position: int
+    agent: str | None
+    command: list[str] | None
+    status: Status
+    trigger: str
+    created_by: str | None
+    message_id: str
+    attempt: int
+    epoch: int
+    owner: str | None
+    step_count: int
+    first_seq: int
+    last_seq: int
+    error: dict[str, Any] | None
+    usage: Usage
+    metadata: dict[str, Any]
+    detached: bool
+    on_owner_loss: OwnerLoss
+    stop_requested_at: Timestamp | None
+    stop_reason: str | None
+    created_at: Timestamp
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
+    updated_at: Timestamp
+
+
+@attrs.frozen
+class Message:
+    """One message of a chat. ``content`` is capped; ``truncated`` says so; the run's log keeps all."""
+
+    id: str
+    chat_id: str
+    run_id: str | None
+    position: int
+    role: Literal["user", "assistant", "system"]
+    status: Literal["streaming", "completed", "failed", "aborted"]
+    content: str
+    truncated: bool
+    parts: list[dict[str, Any]]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+@attrs.frozen
+class Chat:
+    """A conversation: a slot for one active run, and an order of messages."""
+
+    id: str
+    workspace: str
+    title: str | None
+    metadata: dict[str, Any]
+    active_run_id: str | None
+    last_run_id: str | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+@attrs.frozen
+class Event:
+    """One row of a run's log."""
+
+    run_id: str
+    seq: int
+    at: Timestamp
+    type: str
+    data: dict[str, Any]
+
+
+@attrs.frozen
+class AgentInfo:
+    """An agent that clients may name."""
+
+    name: str
+    kind: str
+    description: str
+
+
+@attrs.frozen
+class PeerInfo:
+    """Who the daemon thinks is calling."""
+
+    uid: int
+    gid: int
+    user: str | None
+
+
+# ---------------------------------------------------------------- parameters
+
+
+@attrs.frozen
+class NoParams:
+    """No parameters."""
+
+
+@attrs.frozen
+class RunStartParams:
+    """Exactly one of ``agent`` and ``command``. ``input`` is text or a list of parts with a ``type``."""
+
+    agent: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    command: Argv | None = None
+    input: str | list[dict[str, Any]] = ""
+    chat_id: ChatId | None = None
+    workspace: Workspace = "default"
+    trigger: Literal["user", "api"] = "user"
+    on_active: Literal["reject", "join"] = "reject"
+    idempotency_key: Key | None = None
+    detached: bool = True
+    on_owner_loss: OwnerLoss = "abort"
+    created_by: ShortText | None = None
+    cwd: ShortText | None = None
+    env: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@attrs.frozen
+class RunIdParams:
+    """One run, optionally only if it is in that workspace."""
+
+    run_id: RunId
+    workspace: Workspace | None = None
+
+
+@attrs.frozen
+class RunLatestParams:
+    """The chat whose newest run is asked for."""
+
+    chat_id: ChatId
+    workspace: Workspace = "default"
+
+
+@attrs.frozen
+class RunListParams:
+    """Filters are combined with "and"; absent ones filter nothing."""
+
+    workspace: Workspace | None = None
+    chat_id: ChatId | None = None
+    status: list[Status] | None = None
+    agent: str | None = None
+    limit: PageSize = 50
+    cursor: str | None = None
+
+
+@attrs.frozen
+class RunStopParams:
+    """Exactly one of ``run_id`` and ``chat_id``."""
+
+    run_id: RunId | None = None
+    chat_id: ChatId | None = None
+    workspace: Workspace | None = None
+    reason: ShortText | None = None
+    wait_seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+
+
+@attrs.frozen
+class RunWaitParams:
+    """Without ``timeout_seconds`` the wait has no limit."""
+
+    run_id: RunId
+    workspace: Workspace | None = None
+    timeout_seconds: Annotated[float, Meta(ge=0)] | None = None
+
+
+@attrs.frozen
+class RunTailParams:
+    """``after_seq`` is exclusive; 0 = from the beginning; absent = a snapshot and what follows."""
+
+    run_id: RunId
+    workspace: Workspace | None = None
+    after_seq: Seq | None = None
+    follow: bool = True
+
+
+@attrs.frozen
+class RunUntailParams:
+    """A subscription of this connection."""
+
+    subscription: str
+
+
+@attrs.frozen
+class ChatCreateParams:
+    """An absent ``chat_id`` asks the daemon to make one."""
+
+    chat_id: ChatId | None = None
+    workspace: Workspace = "default"
+    title: ShortText | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@attrs.frozen
+class ChatGetParams:
+    """One chat."""
+
+    chat_id: ChatId
+    workspace: Workspace = "default"
+
+
+@attrs.frozen
+class ChatListParams:
+    """Most recently active first; without ``workspace``, of every workspace the peer may use."""
+
+    workspace: Workspace | None = None
+    limit: PageSize = 50
+    cursor: str | None = None
+
+
+@attrs.frozen
+class ChatMessagesParams:
+    """Oldest first."""
+
+    chat_id: ChatId
+    workspace: Workspace = "default"
+    limit: PageSize = 50
+    cursor: str | None = None
+
+
+@attrs.frozen
+class CancelRequestParams:
+    """The id of a request in flight on this connection."""
+
+    id: str | int
+
+
+# ---------------------------------------------------------------- results
+
+
+@attrs.frozen
+class ServerInfo:
+    """Who answers, what it allows, and which agents it has."""
+
+    name: str
+    version: str
+    protocol: int
+    instance_id: str
+    host: str
+    pid: int
+    started_at: Timestamp
+    state: Literal["serving", "draining", "degraded"]
+    limits: dict[str, int]
+    agents: list[AgentInfo]
+    peer: PeerInfo
+    workspaces: list[str] | None
+
+
+@attrs.frozen
+class RunStarted:
+    """``created`` is false when a key or ``join`` returned a run that was there."""
+
+    run: Run
+    created: bool
+
+
+@attrs.frozen
+class RunAndMessage:
+    """A run and its assistant message; both null for a chat without runs."""
+
+    run: Run | None
+    message: Message | None
+
+
+@attrs.frozen
+class RunPage:
+    """Newest first; ``next_cursor`` is null on the last page."""
+
+    runs: list[Run]
+    next_cursor: str | None
+
+
+@attrs.frozen
+class RunStopped:
+    """What the stop found or did."""
+
+    outcome: StopOutcome
+    run: Run
+
+
+@attrs.frozen
+class RunWaited:
+    """``settled`` is false when the timeout came first."""
+
+    run: Run
+    message: Message
+    settled: bool
+
+
+@attrs.frozen
+class RunTailed:
+    """The one reply of a tail; ``run/event`` notifications after ``as_of_seq`` follow it."""
+
+    subscription: str
+    run: Run
+    message: Message | None
+    as_of_seq: int
+
+
+@attrs.frozen
+class ChatCreated:
+    """``created`` is false when the chat was there."""
+
+    chat: Chat
+    created: bool
+
+
+@attrs.frozen
+class ChatFound:
+    """One chat."""
+
+    chat: Chat
+
+
+@attrs.frozen
+class ChatPage:
+    """Most recently active first."""
+
+    chats: list[Chat]
+    next_cursor: str | None
+
+
+@attrs.frozen
+class MessagePage:
+    """Oldest first."""
+
+    messages: list[Message]
+    next_cursor: str | None
+
+
+@attrs.frozen
+class Empty:
+    """Nothing more to say than that it was done."""
+
+
+# ---------------------------------------------------------------- notifications from the server
+
+
+@attrs.frozen
+class TailEnd:
+    """The last word of a subscription; ``last_seq`` is the last delivered one."""
+
+    subscription: str
+    run_id: str
+    reason: TailEndReason
+    last_seq: int

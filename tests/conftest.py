@@ -1,0 +1,68 @@
+"""Fixtures that every room's tests share: one Postgres for the session, a database and daemons on demand."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import FAST, Daemon
+from tests.support.postgres import Postgres
+from tests.support.wire import Wire
+
+
+@pytest.fixture(scope="session")
+def short_dir() -> Iterator[Path]:
+    """A directory with a short name: a socket's path has 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="ol-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(short_dir: Path) -> Iterator[Postgres]:
+    """The session's server."""
+    server = Postgres(short_dir / "pg")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """A new, empty database; its DSN."""
+    return postgres.create_database()
+
+
+@pytest.fixture
+def make_daemon(postgres: Postgres, short_dir: Path) -> Iterator[Callable[..., Daemon]]:
+    """Make daemons, each in its own home, on a new database unless one is named; all are stopped afterwards."""
+    made: list[Daemon] = []
+
+    def make(database: str | None = "new", config: str = FAST) -> Daemon:
+        directory = Path(tempfile.mkdtemp(prefix="d-", dir=short_dir))
+        if database == "new":
+            database = postgres.create_database()
+        made.append(Daemon(directory, database=database, config=config))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        if daemon.process is not None:
+            daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(postgres: Postgres, short_dir: Path) -> Iterator[Daemon]:
+    """One daemon for a module whose tests do not disturb each other."""
+    directory = Path(tempfile.mkdtemp(prefix="d-", dir=short_dir))
+    daemon = Daemon(directory, database=postgres.create_database()).start()
+    yield daemon
+    assert daemon.stop() == 0, daemon.read_log()
+
+
+@pytest.fixture
+def wire(shared_daemon: Daemon) -> Iterator[Wire]:
+    """A connection to the module's daemon."""
+    with shared_daemon.connect() as connection:
+        yield connection

@@ -1,0 +1,89 @@
+"""A real daemon in a process of its own, on a real socket, in a directory of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.waits import wait_until
+from tests.support.wire import Wire
+
+FAST = """
+[owner]
+lease_seconds = 6
+heartbeat_seconds = 0.5
+[sweep]
+interval_seconds = 0.5
+[run]
+grace_seconds = 2
+drain_seconds = 0.2
+"""
+"""Times shortened for tests; behaviour is that of the defaults."""
+
+
+class Daemon:
+    """One home: started, killed, started again. ``database`` None means the embedded Postgres."""
+
+    def __init__(self, directory: Path, *, database: str | None, config: str = FAST) -> None:
+        self.directory = directory
+        self.database = database
+        self.config = directory / "outlived.toml"
+        self.socket = directory / "s"
+        self.state = directory / "state"
+        self.log = directory / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(config)
+
+    @property
+    def command(self) -> list[str]:
+        database = ["--database", self.database] if self.database else []
+        places = ["--config", str(self.config), "--socket", str(self.socket), "--state-dir", str(self.state)]
+        return [sys.executable, "-m", "outlived", "serve", *places, *database]
+
+    def start(self, wait: bool = True) -> "Daemon":
+        """Start it; return once it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "agents")},
+                cwd=self.directory,
+            )
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        wait_until(self._answers, 60, f"the daemon answers; its log: {self.log}")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the daemon ended: {self.read_log()}"
+        try:
+            with Wire(self.socket) as wire:
+                return wire.call("server/info")["name"] == "outlived"
+        except (FileNotFoundError, ConnectionRefusedError, EOFError, ConnectionResetError):
+            return False
+
+    def connect(self, timeout: float = 20.0) -> Wire:
+        return Wire(self.socket, timeout)
+
+    def kill(self) -> None:
+        """``kill -9``: nothing is said, nothing is cleaned up."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+
+    def stop(self, seconds: float = 60.0) -> int:
+        """SIGTERM; the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def read_log(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -1,0 +1,64 @@
+"""One real Postgres for a test session, a database for each test that asks for one.
+
+Run as a module it is the server's owner: it starts the embedded Postgres in a directory, prints its DSN, and stops
+it when its stdin ends, however the test session ended.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+
+
+class Postgres:
+    """A running server. Databases are numbered and never reused."""
+
+    def __init__(self, directory: Path) -> None:
+        environment = {**os.environ, "PYTHONWARNINGS": "default"}
+        self._owner = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.postgres", str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env=environment,
+        )
+        assert self._owner.stdout is not None
+        self.dsn = self._owner.stdout.readline().strip()
+        assert self.dsn, "the test session's Postgres did not start"
+        self._numbers = itertools.count(1)
+
+    def create_database(self) -> str:
+        """A new, empty database; its DSN."""
+        name = f"t{os.getpid()}_{next(self._numbers)}"
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return psycopg.conninfo.make_conninfo(self.dsn, dbname=name)
+
+    def close(self) -> None:
+        assert self._owner.stdin is not None
+        self._owner.stdin.close()
+        self._owner.wait(60)
+        assert self._owner.stdout is not None
+        self._owner.stdout.close()
+
+
+async def _own(directory: Path) -> None:
+    import structlog
+    import trio
+
+    from outlived.store.embedded import open_embedded
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    async with open_embedded(directory, log=structlog.get_logger()) as server:
+        print(server.dsn, flush=True)
+        await trio.to_thread.run_sync(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    import trio
+
+    trio.run(_own, Path(sys.argv[1]))
