@@ -3,7 +3,7 @@
 1. Liveness is this beat from its own actor and connection, never an agent's progress.
 2. A beat that fails is tried again soon; after two thirds of the lease this owner stops trusting itself and
    cancels what could be taken over.
-3. A run that is this owner's in the database, but neither in the registry nor in the journal for two beats, is
+3. A run that is this owner's in the database, but neither in the registry nor being settled for two beats, is
    taken over from itself and settled.
 
 Not here: what a lease means (``rules/leases.py``), losing it (``supervisor/term.py``).
@@ -58,8 +58,10 @@ async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
     for run_id, mark in held.items():
         if mark is not None:
             apply_stop(supervisor, run_id, mark)
-    missing = {run for run in held if supervisor.registry.find(run) is None and not journal.owns(run)}
+    missing = {run for run in held if supervisor.registry.find(run) is None and not journal.is_settling(run)}
     if gone := missing & unseen:
         log.error("runs of ours were lost sight of; settling them", run_ids=sorted(gone))
+        for run_id in gone:
+            journal.forget(run_id)
         await take_over(supervisor, sorted(gone))
     return missing - gone

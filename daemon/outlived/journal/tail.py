@@ -9,6 +9,7 @@ Not here: subscriptions and sockets (``server``), who may read (``server``).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -50,13 +51,14 @@ class Tail:
             await changed.wait()
 
 
-async def wait_settled(watched: Watched, reads: Reads) -> None:
-    """Return once the run is settled. Raises DatabaseLost only if the database is away at the beginning."""
+async def wait_settled(watched: Watched, reads: Reads, seconds: float = math.inf) -> None:
+    """Return once the run is settled, or after ``seconds``. Raises DatabaseLost at the beginning only."""
     progress = (await reads.read_progress([watched.run_id])).get(watched.run_id)
     if progress is None or progress.settled:
         return
-    while not watched.settled:
-        await watched.changed.wait()
+    with trio.move_on_after(seconds):
+        while not watched.settled:
+            await watched.changed.wait()
 
 
 async def watch_elsewhere(hub: Hub, reads: Reads, is_ours: Callable[[str], bool]) -> None:

@@ -203,6 +203,15 @@ class Journal:
         self._hand_in(item)
         return await item.ticket.wait()
 
+    def is_settling(self, run_id: str) -> bool:
+        """Whether a settlement of that run is on its way."""
+        owned = self._logs.get(run_id)
+        return owned is not None and owned.settling
+
+    def forget(self, run_id: str) -> None:
+        """Lose sight of a run that nothing here works on any more, so that it can be taken anew."""
+        self._logs.pop(run_id, None)
+
     @property
     def idle(self) -> bool:
         """Whether nothing is queued and nothing is being committed."""

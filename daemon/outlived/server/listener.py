@@ -59,11 +59,13 @@ def bind(path: Path, *, mode: int, group: str | None) -> Iterator[trio.socket.So
         _lock(path, lock)
         sock = _bind_aside(path, mode=mode, group=group)
         inode = os.stat(path).st_ino  # noqa: PTH116 - one look at the name that was just renamed
-        with trio.socket.from_stdlib_socket(sock) as listener:
-            yield listener
-        with suppress(FileNotFoundError):
-            if os.stat(path).st_ino == inode:  # noqa: PTH116
-                path.unlink()
+        try:
+            with trio.socket.from_stdlib_socket(sock) as listener:
+                yield listener
+        finally:
+            with suppress(FileNotFoundError):
+                if os.stat(path).st_ino == inode:  # noqa: PTH116
+                    path.unlink()
     finally:
         os.close(lock)
 

@@ -257,23 +257,17 @@ class LinkPool:
         self, sql: LiteralString, params: dict[str, Any] | None = None, seconds: float = QUERY_SECONDS
     ) -> list[tuple[Any, ...]]:
         """Run one statement on a free link; waits for one at most ``seconds``."""
-        async with self._turn_within(seconds):
-            link = self._free.pop()
-            try:
-                return await link.query(sql, params, seconds)
-            finally:
-                self._free.append(link)
-
-    @asynccontextmanager
-    async def _turn_within(self, seconds: float) -> AsyncIterator[None]:
-        with trio.move_on_after(seconds):
-            await self._turn.acquire()
-            try:
-                yield
-            finally:
-                self._turn.release()
-            return
-        raise DatabaseLost("cannot get a turn at the database in time")
+        try:
+            with trio.fail_after(seconds):
+                await self._turn.acquire()
+        except trio.TooSlowError as error:
+            raise DatabaseLost("cannot get a turn at the database in time") from error
+        link = self._free.pop()
+        try:
+            return await link.query(sql, params, seconds)
+        finally:
+            self._free.append(link)
+            self._turn.release()
 
     def close(self) -> None:
         """Hang up on all of them."""

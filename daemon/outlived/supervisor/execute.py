@@ -41,18 +41,18 @@ def launch(supervisor: Supervisor, spec: RunSpec, run: wire.Run) -> None:
 async def execute(supervisor: Supervisor, spec: RunSpec, run: wire.Run, active: Active) -> None:
     """The run's task."""
     try:
-        assignment = _assign(spec, run)
-        desk = RunDesk(assignment, supervisor.journal, active, supervisor.settings.run.grace_seconds)
         log.info("run started", run_id=run.id, chat_id=run.chat_id, agent=run.agent)
-        end = await _perform(supervisor, _pick_agent(supervisor, spec), desk, run, active)
+        desk = RunDesk(_assign(spec, run), supervisor.journal, active, supervisor.settings.run.grace_seconds)
+        end = await _perform(supervisor, pick_agent(supervisor, spec.agent, spec.command), desk, run, active)
         if active.cause is Cause.LOST:
             log.warning("run lost: another owner has it", run_id=run.id)
             return
-        outcome = judge(end)
-        await _settle(supervisor, active, outcome)
-        log.info("run settled", run_id=run.id, chat_id=run.chat_id, status=outcome.status.value)
+        await _settle(supervisor, active, judge(end))
     except (OwnershipLost, JournalRefused) as error:
         log.warning("run left to its next owner", run_id=run.id, reason=str(error))
+    except Exception:
+        # A bug of ours: the heartbeat will settle the run, the other runs go on.
+        log.exception("a run's task failed", run_id=run.id)
     finally:
         supervisor.registry.leave(active)
 
@@ -69,10 +69,6 @@ def _assign(spec: RunSpec, run: wire.Run) -> Assignment:
         cwd=spec.cwd,
         env=spec.env,
     )
-
-
-def _pick_agent(supervisor: Supervisor, spec: RunSpec) -> Agent:
-    return pick_agent(supervisor, spec.agent, spec.command)
 
 
 def pick_agent(supervisor: Supervisor, name: str | None, command: list[str] | None) -> Agent:
@@ -119,3 +115,4 @@ async def _read_mark(supervisor: Supervisor, run_id: str) -> None:
 
 async def _settle(supervisor: Supervisor, active: Active, outcome: Outcome) -> None:
     await supervisor.journal.settle(active.run_id, outcome.status.value, outcome.error, active.mark)
+    log.info("run settled", run_id=active.run_id, status=outcome.status.value)

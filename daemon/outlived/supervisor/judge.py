@@ -20,7 +20,10 @@ from outlived.supervisor.registry import Cause
 
 _MESSAGE_CHARS = 2000
 
-OWNER_LOST: dict[str, Any] = {"code": "owner_lost", "message": "the daemon that ran it died or could not be heard"}
+OWNER_LOST: dict[str, Any] = {
+    "code": "owner_lost",
+    "message": "the daemon that ran it died or could not be heard",
+}
 _ABORTS: dict[Cause, dict[str, Any] | None] = {
     Cause.STOP: None,
     Cause.SHUTDOWN: {"code": "shutdown", "message": "the daemon was stopped"},

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import trio
-
 from outlive import errors, wire
 from outlived.journal.items import Entry, JournalRefused, OwnershipLost
 from outlived.journal.tail import wait_settled
@@ -76,7 +74,8 @@ async def _settle_if_nobodys(supervisor: Supervisor, run_id: str, owner: str | N
 
 
 async def _await_end(supervisor: Supervisor, run_id: str, seconds: float) -> wire.StopOutcome:
-    with supervisor.hub.watch(run_id) as watched, trio.move_on_after(seconds):
-        await wait_settled(watched, supervisor.store.reads)
+    if seconds > 0:
+        with supervisor.hub.watch(run_id) as watched:
+            await wait_settled(watched, supervisor.store.reads, seconds)
     progress = (await supervisor.store.reads.read_progress([run_id])).get(run_id)
     return "stopped" if progress is None or progress.settled else "stopping"

@@ -10,17 +10,20 @@ Not here: the rule (``rules/leases.py``), when to look (``chores/sweeper.py``).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 import structlog
 import trio
 
 from outlived import processes
-from outlived.journal.items import Entry, JournalRefused, OwnershipLost, Taken
+from outlived.journal.items import Entry, JournalRefused, OwnershipLost, Taken, Ticket
 from outlived.rules.leases import ProcessIdentity, Verdict, judge_process
 from outlived.rules.run import Event, Fact
 from outlived.store.owners import OwnerRow, StopMark, declare_dead
+from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import read_processes, read_stop
 from outlived.supervisor import Supervisor
 from outlived.supervisor.judge import OWNER_LOST
@@ -28,6 +31,9 @@ from outlived.supervisor.judge import OWNER_LOST
 log = structlog.get_logger("outlived.takeover")
 
 KILL_SECONDS = 15.0
+RETRY_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 def is_dead(supervisor: Supervisor, owner: OwnerRow) -> bool:
@@ -60,20 +66,46 @@ async def reap(supervisor: Supervisor, owner: OwnerRow) -> bool:
 
 
 async def take_over(supervisor: Supervisor, run_ids: list[str]) -> int:
-    """Take those of the runs that are nobody's and settle them; how many. Raises DatabaseLost, OwnershipLost."""
-    taken = await supervisor.journal.take(run_ids)
-    if not taken:
-        return 0
-    actives = [supervisor.registry.enter(run.run_id) for run in taken]
+    """Take those of the runs that are nobody's and settle them; how many. Raises DatabaseLost, OwnershipLost.
+
+    The work has a task of its own among the runs: whoever asked for it may be cancelled, a run that was taken
+    is settled all the same.
+    """
+    answer: Ticket[int] = Ticket()
+    supervisor.nursery.start_soon(_take_over, supervisor, run_ids, answer)
+    return await answer.wait()
+
+
+async def _take_over(supervisor: Supervisor, run_ids: list[str], answer: Ticket[int]) -> None:
     try:
-        await _kill_processes(supervisor, [run.run_id for run in taken])
-        async with trio.open_nursery() as nursery:
-            for run in taken:
-                nursery.start_soon(partial(_settle_lost, supervisor, run))
-    finally:
-        for active in actives:
-            supervisor.registry.leave(active)
-    return len(taken)
+        taken = await supervisor.journal.take(run_ids)
+        actives = [supervisor.registry.enter(run.run_id) for run in taken]
+        try:
+            if taken:
+                await _insist(supervisor, partial(_kill_processes, supervisor, [run.run_id for run in taken]))
+            async with trio.open_nursery() as nursery:
+                for run in taken:
+                    nursery.start_soon(_settle_lost, supervisor, run)
+        finally:
+            for active in actives:
+                supervisor.registry.leave(active)
+    except (DatabaseLost, QueryRefused, OwnershipLost, JournalRefused) as error:
+        answer.fail(error)
+    else:
+        answer.resolve(len(taken))
+
+
+async def _insist(supervisor: Supervisor, work: Callable[[], Awaitable[T]]) -> T:
+    """Do it however long the database is away, as long as the runs that were taken are ours."""
+    while True:
+        try:
+            return await work()
+        except DatabaseLost:
+            if supervisor.journal.lost.is_set():
+                raise OwnershipLost(
+                    "cannot go on with runs that were taken: this owner is dead itself"
+                ) from None
+            await trio.sleep(RETRY_SECONDS)
 
 
 async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> None:
@@ -91,8 +123,8 @@ async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> None:
 async def _settle_lost(supervisor: Supervisor, run: Taken) -> None:
     """Complete the run's message from its log, then settle it for its dead owner."""
     try:
-        marked = await _complete_draft(supervisor, run)
-        found = await read_stop(supervisor.store.sweep, run.run_id)
+        marked = await _insist(supervisor, partial(_complete_draft, supervisor, run))
+        found = await _insist(supervisor, partial(read_stop, supervisor.store.sweep, run.run_id))
         mark: StopMark | None = found.mark if found else None
         if mark is not None and not marked:
             data = {"by": mark.by, "reason": mark.reason, "requested_at": mark.requested_at}
@@ -106,8 +138,8 @@ async def _settle_lost(supervisor: Supervisor, run: Taken) -> None:
 
 async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
     """Fold what the stored message has not seen; whether the log has the stop mark already."""
-    marked = False
     owned = supervisor.journal.logs.get(run.run_id)
+    marked = False
     cursor = run.stored_upto
     while owned is not None and cursor < run.last_seq:
         page = await supervisor.store.reads.list_events(run.run_id, cursor)
@@ -115,7 +147,7 @@ async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
             break
         for event in page:
             marked = marked or event.type == Fact.STOP_REQUESTED
-            if event.seq <= run.last_seq:
+            if owned.draft.as_of_seq < event.seq <= run.last_seq:
                 owned.draft.add(Event(event.seq, event.at, event.type, msgspec.json.decode(event.data)))
         cursor = page[-1].seq
     return marked

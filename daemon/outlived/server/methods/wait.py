@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import trio
-
 from outlive import errors, wire
 from outlived.journal.tail import wait_settled
 from outlived.rules.run import TERMINAL
@@ -20,7 +18,7 @@ async def wait_run(session: Session, params: wire.RunWaitParams, call: Call) -> 
     seconds = math.inf if params.timeout_seconds is None else params.timeout_seconds
     if run.status not in TERMINAL and supervisor.draining.is_set():
         raise errors.Draining("cannot wait: the daemon is about to stop")
-    with supervisor.hub.watch(run.id) as watched, trio.move_on_after(seconds):
-        await wait_settled(watched, supervisor.store.reads)
+    with supervisor.hub.watch(run.id) as watched:
+        await wait_settled(watched, supervisor.store.reads, seconds)
     run, message = await find_run_and_message(session, params.run_id, params.workspace)
     return wire.RunWaited(run, message, run.status in TERMINAL)
