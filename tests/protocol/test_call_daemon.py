@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import anyio
 import pytest
+
+from outlive import Client, ConnectionLost, Unreachable, connect, errors, wire
+from outlive.peer import BrokenPeer
 from tests.support.scripted_daemon import (
     RUN_ID,
     ScriptedDaemon,
@@ -12,9 +15,6 @@ from tests.support.scripted_daemon import (
     an_info,
     script,
 )
-
-from outlive import Client, ConnectionLost, Unreachable, connect, errors, wire
-from outlive.peer import BrokenPeer
 
 on_both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -233,7 +233,8 @@ def test_calls_survive_a_restart_of_the_daemon(backend, path):
         anyio.run(main, backend=backend)
         limits = [params["timeout_seconds"] for params in daemon.asked("run/wait")]
         assert len(limits) == 4
-        assert sorted(limits, reverse=True) == limits, "a repeated wait asks for the time that is left"
+        assert limits[0] <= 60
+        assert limits[-1] < limits[0] - 0.2, "a repeated wait asks for the time that is left"
 
 
 @on_both

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.scripted_daemon import AT, RUN_ID, a_message, a_run
 
 from outlive.cli.render import ago, message_page, run_page, runs_table, span, table
+from tests.support.scripted_daemon import AT, RUN_ID, a_message, a_run
 
 cells = st.lists(st.lists(st.text(max_size=30), min_size=3, max_size=3), max_size=5)
 

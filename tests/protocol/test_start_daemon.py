@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.support.command_line import CommandLine
 from tests.support.scripted_daemon import ScriptedDaemon, an_info, script, wait_until
 

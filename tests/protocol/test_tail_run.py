@@ -6,9 +6,9 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.scripted_daemon import RUN_ID, ScriptedDaemon, a_message, a_run, playing, script, telling
 
 from outlive import BrokenPeer, ConnectionLost, connect, errors, wire
+from tests.support.scripted_daemon import RUN_ID, ScriptedDaemon, a_message, a_run, playing, script, telling
 
 LOG = [
     ("run.created", {"trigger": "user"}),

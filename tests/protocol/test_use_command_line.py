@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from outlive import errors, wire
 from tests.support.command_line import CommandLine
 from tests.support.scripted_daemon import (
     RUN_ID,
@@ -22,8 +24,6 @@ from tests.support.scripted_daemon import (
     script,
     telling,
 )
-
-from outlive import errors, wire
 
 SHORT = RUN_ID[-8:]
 
@@ -292,12 +292,20 @@ def test_wait_for_several_runs(outlive):
         if request["params"]["run_id"] == ids[1]:
             answer(conversation, request)
 
+    def the_second_after_a_timeout(conversation, request):
+        if request["params"]["run_id"] == ids[0]:
+            conversation.reply(request, wire.RunWaited(a_run(ids[0]), a_message(), False))
+        only_the_second(conversation, request)
+
     with daemon(outlive, run_wait=answer):
         done = outlive.run("wait", *ids)
         assert done.returncode == 1
         assert sorted(done.stdout.splitlines()) == [f"{run_id} {statuses[run_id]}" for run_id in ids]
     with daemon(outlive, run_wait=only_the_second):
         done = outlive.run("wait", "--any", *ids)
+        assert (done.returncode, done.stdout) == (3, f"{ids[1]} aborted\n")
+    with daemon(outlive, run_wait=the_second_after_a_timeout):
+        done = outlive.run("wait", "--any", "--timeout", "9", *ids)
         assert (done.returncode, done.stdout) == (3, f"{ids[1]} aborted\n")
 
 
