@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from outlive.strict_json import encode
-from outlive.wire import Chat, Message, Run, ServerInfo
+from outlive.wire import Chat, Message, Run, ServerInfo, Usage
 
 _GAP = "  "
 _SHORTEST_CELL = 6
@@ -83,7 +83,7 @@ def run_page(run: Run, message: Message | None) -> list[str]:
         "attempt": f"{run.attempt} (epoch {run.epoch}, owner {run.owner or '-'})",
         "steps": run.step_count,
         "events": f"{run.first_seq} to {run.last_seq}",
-        "usage": run.usage,
+        "usage": None if run.usage == Usage() else run.usage,
         "detached": run.detached,
         "on owner loss": run.on_owner_loss,
         "metadata": run.metadata,
