@@ -169,7 +169,10 @@ BY_TYPE: dict[str, type[OutliveError]] = {
 
 def from_wire(error: dict[str, Any]) -> OutliveError:
     """Turn a reply's ``error`` object into its class; an unknown type becomes a plain OutliveError."""
-    data = dict(error.get("data") or {})
-    kind = BY_TYPE.get(data.pop("type", ""), OutliveError)
+    given = error.get("data")
+    data = dict(given) if isinstance(given, dict) else {}
+    kind = BY_TYPE.get(str(data.pop("type", "")), OutliveError)
     data.pop("retryable", None)
-    return kind(str(error.get("message", "")), **data)
+    found = kind(str(error.get("message", "")))
+    found.data = data
+    return found

@@ -1,7 +1,8 @@
 """Every type that crosses the socket: what is asked (parameters) and what is so (objects, results).
 
 1. Classes are frozen attrs classes; msgspec turns JSON into them and back, strictly (no coercion).
-2. Field names, order and meaning are the wire contract's; additive changes only.
+2. Field names, order and meaning are the wire contract's; additive changes only. (Classes have no slots because
+   msgspec writes slots in alphabetical order; it costs nothing measurable.)
 3. Times are RFC 3339 strings in UTC with microseconds and ``Z``; ids are lower-case UUIDv7 strings.
 4. Checks that need no state stand here, as types; checks that need the daemon's state stand there.
 
@@ -47,7 +48,7 @@ TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining"]
 # ---------------------------------------------------------------- objects
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Usage:
     """What a run has consumed so far; null while unknown. Money is integer micro-USD."""
 
@@ -57,7 +58,7 @@ class Usage:
     cost_micro_usd: int | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Run:
     """One agent turn in one chat, as it is now."""
 
@@ -90,7 +91,7 @@ class Run:
     updated_at: Timestamp
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Message:
     """One message of a chat. ``content`` is capped; ``truncated`` says so; the run's log keeps all."""
 
@@ -107,7 +108,7 @@ class Message:
     updated_at: Timestamp
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Chat:
     """A conversation: a slot for one active run, and an order of messages."""
 
@@ -121,7 +122,7 @@ class Chat:
     updated_at: Timestamp
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Event:
     """One row of a run's log."""
 
@@ -132,7 +133,7 @@ class Event:
     data: dict[str, Any]
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class AgentInfo:
     """An agent that clients may name."""
 
@@ -141,7 +142,7 @@ class AgentInfo:
     description: str
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class PeerInfo:
     """Who the daemon thinks is calling."""
 
@@ -153,12 +154,12 @@ class PeerInfo:
 # ---------------------------------------------------------------- parameters
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class NoParams:
     """No parameters."""
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunStartParams:
     """Exactly one of ``agent`` and ``command``. ``input`` is text or a list of parts with a ``type``."""
 
@@ -178,7 +179,7 @@ class RunStartParams:
     metadata: dict[str, Any] | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunIdParams:
     """One run, optionally only if it is in that workspace."""
 
@@ -186,7 +187,7 @@ class RunIdParams:
     workspace: Workspace | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunLatestParams:
     """The chat whose newest run is asked for."""
 
@@ -194,7 +195,7 @@ class RunLatestParams:
     workspace: Workspace = "default"
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunListParams:
     """Filters are combined with "and"; absent ones filter nothing."""
 
@@ -206,7 +207,7 @@ class RunListParams:
     cursor: str | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunStopParams:
     """Exactly one of ``run_id`` and ``chat_id``."""
 
@@ -217,7 +218,7 @@ class RunStopParams:
     wait_seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.0
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunWaitParams:
     """Without ``timeout_seconds`` the wait has no limit."""
 
@@ -226,7 +227,7 @@ class RunWaitParams:
     timeout_seconds: Annotated[float, Meta(ge=0)] | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunTailParams:
     """``after_seq`` is exclusive; 0 = from the beginning; absent = a snapshot and what follows."""
 
@@ -236,14 +237,14 @@ class RunTailParams:
     follow: bool = True
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunUntailParams:
     """A subscription of this connection."""
 
     subscription: str
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class ChatCreateParams:
     """An absent ``chat_id`` asks the daemon to make one."""
 
@@ -253,7 +254,7 @@ class ChatCreateParams:
     metadata: dict[str, Any] | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class ChatGetParams:
     """One chat."""
 
@@ -261,7 +262,7 @@ class ChatGetParams:
     workspace: Workspace = "default"
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class ChatListParams:
     """Most recently active first; without ``workspace``, of every workspace the peer may use."""
 
@@ -270,7 +271,7 @@ class ChatListParams:
     cursor: str | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class ChatMessagesParams:
     """Oldest first."""
 
@@ -280,7 +281,7 @@ class ChatMessagesParams:
     cursor: str | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class CancelRequestParams:
     """The id of a request in flight on this connection."""
 
@@ -290,7 +291,7 @@ class CancelRequestParams:
 # ---------------------------------------------------------------- results
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class ServerInfo:
     """Who answers, what it allows, and which agents it has."""
 
@@ -308,7 +309,7 @@ class ServerInfo:
     workspaces: list[str] | None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunStarted:
     """``created`` is false when a key or ``join`` returned a run that was there."""
 
@@ -316,7 +317,7 @@ class RunStarted:
     created: bool
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunAndMessage:
     """A run and its assistant message; both null for a chat without runs."""
 
@@ -324,7 +325,7 @@ class RunAndMessage:
     message: Message | None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunPage:
     """Newest first; ``next_cursor`` is null on the last page."""
 
@@ -332,7 +333,7 @@ class RunPage:
     next_cursor: str | None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunStopped:
     """What the stop found or did."""
 
@@ -340,7 +341,7 @@ class RunStopped:
     run: Run
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunWaited:
     """``settled`` is false when the timeout came first."""
 
@@ -349,7 +350,7 @@ class RunWaited:
     settled: bool
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class RunTailed:
     """The one reply of a tail; ``run/event`` notifications after ``as_of_seq`` follow it."""
 
@@ -359,7 +360,7 @@ class RunTailed:
     as_of_seq: int
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class ChatCreated:
     """``created`` is false when the chat was there."""
 
@@ -367,14 +368,14 @@ class ChatCreated:
     created: bool
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class ChatFound:
     """One chat."""
 
     chat: Chat
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class ChatPage:
     """Most recently active first."""
 
@@ -382,7 +383,7 @@ class ChatPage:
     next_cursor: str | None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class MessagePage:
     """Oldest first."""
 
@@ -390,7 +391,7 @@ class MessagePage:
     next_cursor: str | None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Empty:
     """Nothing more to say than that it was done."""
 
@@ -398,7 +399,7 @@ class Empty:
 # ---------------------------------------------------------------- notifications from the server
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class TailEnd:
     """The last word of a subscription; ``last_seq`` is the last delivered one."""
 

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from outlived.journal.items import OwnershipLost
-from outlived.store.owners import SWEEP_LIMIT, forget, read_living, read_takeable
+from outlived.store.owners import SWEEP_LIMIT, read_living, read_takeable
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.supervisor import Supervisor
 from outlived.supervisor.takeover import is_dead, reap, take_over
@@ -58,5 +58,4 @@ async def _sweep_once(supervisor: Supervisor, uptime: float) -> tuple[int, bool]
         link, agents=list(supervisor.agents), backstop_seconds=backstop, backstop_open=uptime >= backstop
     )
     settled = await take_over(supervisor, takeable) if takeable else 0
-    await forget(link)
     return settled, len(takeable) >= SWEEP_LIMIT

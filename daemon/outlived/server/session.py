@@ -12,7 +12,8 @@ Not here: what methods do (``methods``), the socket (``listener.py``).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -74,7 +75,7 @@ class Session:
     outbox: Outbox = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
     subscriptions: dict[str, Subscription] = attrs.Factory(dict)
-    feeding: trio.Lock = attrs.Factory(trio.Lock)
+    _feeding: trio.Lock = attrs.Factory(trio.Lock)
     _calls: dict[str | int, Call] = attrs.Factory(dict)
     _limited: int = 0
     _unlimited: int = 0
@@ -144,6 +145,17 @@ class Session:
                 await self._ended_call.wait()
             await self.outbox.wait_sent()
         self.nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """To be held around the last read of what may be large: one at a time, and only when there is room.
+
+        What was read is queued without a checkpoint in between, so that a client that asks much and reads
+        nothing makes us hold one large answer, not hundreds.
+        """
+        async with self._feeding:
+            await self.outbox.wait_room()
+            yield
 
     def attach(self, run_id: str) -> None:
         """This run shall not outlive the connection."""
@@ -233,7 +245,7 @@ class Session:
             with call.scope:
                 params = convert_params(call.method.params, call.request.params)
                 result = await self.handlers[call.method.name](self, params, call)
-                return encode_result(request_id, result)
+                return _encode_bounded(request_id, result)
             assert call.refusal is not None
             return encode_error(request_id, call.refusal)
         except errors.OutliveError as error:
@@ -261,3 +273,12 @@ class Session:
         """The client does not want that answer any more."""
         if (call := self._calls.get(request_id)) is not None:
             call.cancel(errors.RequestCancelled(f"request {request_id!r} was cancelled"))
+
+
+def _encode_bounded(request_id: str | int, result: Any) -> bytes:
+    line = encode_result(request_id, result)
+    if len(line) > wire.MAX_SERVER_LINE:
+        raise errors.TooLarge(
+            f"cannot answer in one line: {len(line)} bytes, the limit is {wire.MAX_SERVER_LINE}; tail the run instead"
+        )
+    return line

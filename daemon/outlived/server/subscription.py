@@ -72,8 +72,7 @@ class Subscription:
 
     async def _deliver_page(self, tail: Tail) -> bool:
         """Read and queue one page; whether there was one."""
-        async with self.session.feeding:
-            await self.session.outbox.wait_room()
+        async with self.session.turn():
             try:
                 page = await tail.read()
             except DatabaseLost:

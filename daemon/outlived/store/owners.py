@@ -102,11 +102,6 @@ async def retire(link: Link, me: str) -> None:
     await link.transact([(SQL["retire"], {"me": me})])
 
 
-async def forget(link: Link) -> None:
-    """Remove a few owners that are long dead and named by no run."""
-    await link.transact([(SQL["forget"], {})])
-
-
 async def read_takeable(
     link: Link, *, agents: list[str], backstop_seconds: float, backstop_open: bool
 ) -> list[str]:

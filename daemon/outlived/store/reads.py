@@ -9,7 +9,7 @@ Not here: who may read what (``server``), writing (``batches.py``), live events 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import attrs
 import msgspec
@@ -22,6 +22,8 @@ from outlived.store.queries import load_queries
 from outlived.store.rows import COLUMNS, RUN_WIDTH, StoredMessage, read_chat, read_message, read_run
 
 SQL = load_queries("runs.sql", COLUMNS)
+T = TypeVar("T")
+
 PAGE_BYTES = 8 << 20
 EVENT_PAGE_ROWS = 1000
 EVENT_PAGE_BYTES = 1 << 20
@@ -46,11 +48,16 @@ class Progress:
 
 
 @attrs.frozen
-class MessagePage:
-    """Messages of a chat; ``cut``: there are more, but these fill a page already."""
+class Page(Generic[T]):
+    """Some rows of a list; ``more``: there are others behind them. A few very large rows make a short page."""
 
-    messages: list[wire.Message]
-    cut: bool
+    rows: list[T]
+    more: bool
+
+
+def _is_cut(rows: list[tuple[Any, ...]], limit: int) -> bool:
+    """Whether rows were left out; their last column says how many there would be without a bound in bytes."""
+    return len(rows) > limit or (bool(rows) and len(rows) < rows[0][-1])
 
 
 @attrs.frozen
@@ -86,13 +93,19 @@ class Reads:
         agent: str | None,
         before: str | None,
         limit: int,
-    ) -> list[wire.Run]:
-        """Newest first, at most ``limit`` runs before the run ``before``."""
+    ) -> Page[wire.Run]:
+        """Newest first, before the run ``before``."""
         params = {
-            "workspace": workspace, "chat_id": chat_id, "statuses": statuses, "agent": agent,
-            "before": before, "limit": limit,
-        }  # fmt: skip
-        return [read_run(row) for row in await self.pool.query(SQL["list_runs"], params)]
+            "workspace": workspace,
+            "chat_id": chat_id,
+            "statuses": statuses,
+            "agent": agent,
+            "before": before,
+            "limit": limit + 1,
+            "bytes": PAGE_BYTES,
+        }
+        rows = await self.pool.query(SQL["list_runs"], params)
+        return Page([read_run(row) for row in rows[:limit]], more=_is_cut(rows, limit))
 
     async def get_chat(self, workspace: str, chat_id: str) -> wire.Chat | None:
         rows = await self.pool.query(SQL["read_chat"], {"workspace": workspace, "chat_id": chat_id})
@@ -100,27 +113,33 @@ class Reads:
 
     async def list_chats(
         self, *, workspace: str | None, after: tuple[str, str, str] | None, limit: int
-    ) -> list[wire.Chat]:
+    ) -> Page[wire.Chat]:
         """Most recently active first, after the chat (time, workspace, id) ``after``."""
         at, after_workspace, after_chat = after or (None, None, None)
         params = {
-            "workspace": workspace, "at": at, "after_workspace": after_workspace, "after_chat": after_chat,
-            "limit": limit,
-        }  # fmt: skip
-        return [read_chat(row) for row in await self.pool.query(SQL["list_chats"], params)]
+            "workspace": workspace,
+            "at": at,
+            "after_workspace": after_workspace,
+            "after_chat": after_chat,
+            "limit": limit + 1,
+        }
+        rows = await self.pool.query(SQL["list_chats"], params)
+        return Page([read_chat(row) for row in rows[:limit]], more=len(rows) > limit)
 
-    async def list_messages(self, *, workspace: str, chat_id: str, after: int, limit: int) -> MessagePage:
-        """Oldest first, after position ``after``; fewer than ``limit`` where they are large."""
+    async def list_messages(
+        self, *, workspace: str, chat_id: str, after: int, limit: int
+    ) -> Page[wire.Message]:
+        """Oldest first, after position ``after``."""
         params = {
             "workspace": workspace,
             "chat_id": chat_id,
             "after": after,
-            "limit": limit,
+            "limit": limit + 1,
             "bytes": PAGE_BYTES,
         }
         rows = await self.pool.query(SQL["list_messages"], params)
-        messages = [await self._fold(read_message(row[:-2]), row[-2]) for row in rows]
-        return MessagePage(messages, cut=bool(rows) and len(rows) < rows[0][-1])
+        messages = [await self._fold(read_message(row[:-2]), row[-2]) for row in rows[:limit]]
+        return Page(messages, more=_is_cut(rows, limit))
 
     async def list_events(self, run_id: str, after: int, limit: int = EVENT_PAGE_ROWS) -> list[LoggedEvent]:
         """One page of a log, from ``after`` (exclusive); empty at its end."""

@@ -7,7 +7,6 @@ import msgspec
 from outlive import errors, wire
 from outlived.identifiers import make_id
 from outlived.server.methods.cursors import read_cursor, write_cursor
-from outlived.server.methods.pages import cut_page
 from outlived.server.session import Call, Session
 from outlived.store.chats import create
 
@@ -31,24 +30,25 @@ async def get_chat(session: Session, params: wire.ChatGetParams, call: Call) -> 
 async def list_chats(session: Session, params: wire.ChatListParams, call: Call) -> wire.ChatPage:  # noqa: ARG001
     """Most recently active first."""
     cursor = read_cursor(params.cursor, tuple[wire.WireTime, str, str])
-    found = await session.supervisor.store.reads.list_chats(
-        workspace=params.workspace, after=cursor, limit=params.limit + 1
-    )
-    page, more = cut_page(found, params.limit)
-    last = page[-1] if page else None
-    next_cursor = write_cursor(last.updated_at, last.workspace, last.id) if more and last else None
-    return wire.ChatPage(page, next_cursor)
+    async with session.turn():
+        page = await session.supervisor.store.reads.list_chats(
+            workspace=params.workspace, after=cursor, limit=params.limit
+        )
+        if not page.more:
+            return wire.ChatPage(page.rows, None)
+        last = page.rows[-1]
+        return wire.ChatPage(page.rows, write_cursor(last.updated_at, last.workspace, last.id))
 
 
 async def list_messages(session: Session, params: wire.ChatMessagesParams, call: Call) -> wire.MessagePage:  # noqa: ARG001
     """Oldest first."""
     cursor = read_cursor(params.cursor, tuple[wire.Seq])
     chat = await _find(session, params.workspace, params.chat_id)
-    found = await session.supervisor.store.reads.list_messages(
-        workspace=chat.workspace, chat_id=chat.id, after=cursor[0] if cursor else 0, limit=params.limit + 1
-    )
-    page, more = cut_page(found.messages, params.limit)
-    return wire.MessagePage(page, write_cursor(page[-1].position) if more or found.cut else None)
+    async with session.turn():
+        page = await session.supervisor.store.reads.list_messages(
+            workspace=chat.workspace, chat_id=chat.id, after=cursor[0] if cursor else 0, limit=params.limit
+        )
+        return wire.MessagePage(page.rows, write_cursor(page.rows[-1].position) if page.more else None)
 
 
 async def _find(session: Session, workspace: str, chat_id: str) -> wire.Chat:

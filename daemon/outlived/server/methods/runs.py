@@ -5,18 +5,20 @@ from __future__ import annotations
 from outlive import wire
 from outlived.server.methods.access import find_run_and_message
 from outlived.server.methods.cursors import read_cursor, write_cursor
-from outlived.server.methods.pages import cut_page
 from outlived.server.session import Call, Session
 
 
 async def get_run(session: Session, params: wire.RunIdParams, call: Call) -> wire.RunAndMessage:  # noqa: ARG001
-    return wire.RunAndMessage(*await find_run_and_message(session, params.run_id, params.workspace))
+    """One run and its message."""
+    async with session.turn():
+        return wire.RunAndMessage(*await find_run_and_message(session, params.run_id, params.workspace))
 
 
 async def get_latest(session: Session, params: wire.RunLatestParams, call: Call) -> wire.RunAndMessage:  # noqa: ARG001
     """What a reconnecting client asks first."""
-    found = await session.supervisor.store.reads.get_latest(params.workspace, params.chat_id)
-    return wire.RunAndMessage(*found) if found else wire.RunAndMessage(None, None)
+    async with session.turn():
+        found = await session.supervisor.store.reads.get_latest(params.workspace, params.chat_id)
+        return wire.RunAndMessage(*found) if found else wire.RunAndMessage(None, None)
 
 
 async def list_runs(session: Session, params: wire.RunListParams, call: Call) -> wire.RunPage:  # noqa: ARG001
@@ -25,13 +27,13 @@ async def list_runs(session: Session, params: wire.RunListParams, call: Call) ->
     workspace = params.workspace
     if workspace is None and params.chat_id is not None:
         workspace = "default"
-    found = await session.supervisor.store.reads.list_runs(
-        workspace=workspace,
-        chat_id=params.chat_id,
-        statuses=list(params.status) if params.status is not None else None,
-        agent=params.agent,
-        before=cursor[0] if cursor else None,
-        limit=params.limit + 1,
-    )
-    page, more = cut_page(found, params.limit)
-    return wire.RunPage(page, write_cursor(page[-1].id) if more else None)
+    async with session.turn():
+        page = await session.supervisor.store.reads.list_runs(
+            workspace=workspace,
+            chat_id=params.chat_id,
+            statuses=None if params.status is None else list(params.status),
+            agent=params.agent,
+            before=cursor[0] if cursor else None,
+            limit=params.limit,
+        )
+        return wire.RunPage(page.rows, write_cursor(page.rows[-1].id) if page.more else None)

@@ -16,19 +16,20 @@ async def tail_run(session: Session, params: wire.RunTailParams, call: Call) -> 
         raise errors.Overloaded(
             f"cannot take more than {wire.MAX_SUBSCRIPTIONS} subscriptions on a connection"
         )
-    run, message = await find_run_and_message(session, params.run_id, params.workspace)
-    cursor = run.last_seq if params.after_seq is None else params.after_seq
-    _check_cursor(run, cursor)
-    subscription = Subscription(
-        session=session,
-        id=make_id(),
-        run_id=run.id,
-        cursor=cursor,
-        upto=None if params.follow else run.last_seq,
-        holds_end=run.status in TERMINAL and cursor >= run.last_seq,
-    )
-    call.after = lambda: _begin(session, subscription)
-    return wire.RunTailed(subscription.id, run, message if params.after_seq is None else None, cursor)
+    async with session.turn():
+        run, message = await find_run_and_message(session, params.run_id, params.workspace)
+        cursor = run.last_seq if params.after_seq is None else params.after_seq
+        _check_cursor(run, cursor)
+        subscription = Subscription(
+            session=session,
+            id=make_id(),
+            run_id=run.id,
+            cursor=cursor,
+            upto=None if params.follow else run.last_seq,
+            holds_end=run.status in TERMINAL and cursor >= run.last_seq,
+        )
+        call.after = lambda: _begin(session, subscription)
+        return wire.RunTailed(subscription.id, run, message if params.after_seq is None else None, cursor)
 
 
 def _begin(session: Session, subscription: Subscription) -> None:

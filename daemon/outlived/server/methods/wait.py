@@ -20,5 +20,6 @@ async def wait_run(session: Session, params: wire.RunWaitParams, call: Call) -> 
         raise errors.Draining("cannot wait: the daemon is about to stop")
     with supervisor.hub.watch(run.id) as watched:
         await wait_settled(watched, supervisor.store.reads, seconds)
-    run, message = await find_run_and_message(session, params.run_id, params.workspace)
-    return wire.RunWaited(run, message, run.status in TERMINAL)
+    async with session.turn():
+        run, message = await find_run_and_message(session, params.run_id, params.workspace)
+        return wire.RunWaited(run, message, run.status in TERMINAL)

@@ -44,15 +44,6 @@ RETURNING id;
 UPDATE outlived.owners SET dead_at = clock_timestamp(), dead_reason = 'retired'
 WHERE id = %(me)s AND dead_at IS NULL;
 
--- name: forget
--- Owners long dead that no run names any more, a few at a time.
-DELETE FROM outlived.owners WHERE id IN (
-    SELECT o.id FROM outlived.owners o
-    WHERE o.dead_at < clock_timestamp() - interval '1 day'
-      AND NOT EXISTS (SELECT 1 FROM outlived.runs r WHERE r.owner = o.id)
-    LIMIT 100
-);
-
 -- name: read_takeable
 -- Unsettled runs that are nobody's: of dead owners at once; without an owner (and not of an agent that
 -- this daemon has) only after the backstop, and never queued or waiting ones.

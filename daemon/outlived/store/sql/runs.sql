@@ -36,13 +36,19 @@ FROM outlived.runs r WHERE r.id = %(run_id)s;
 SELECT id, last_seq, status FROM outlived.runs WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: list_runs
-SELECT {run_columns} FROM outlived.runs r
-WHERE (%(workspace)s::text IS NULL OR r.workspace = %(workspace)s)
-  AND (%(chat_id)s::text IS NULL OR r.chat_id = %(chat_id)s)
-  AND (%(statuses)s::text[] IS NULL OR r.status = ANY(%(statuses)s))
-  AND (%(agent)s::text IS NULL OR r.agent = %(agent)s)
-  AND (%(before)s::uuid IS NULL OR r.id < %(before)s)
-ORDER BY r.id DESC LIMIT %(limit)s;
+-- Bounded in bytes as well as in rows; the first one always fits.
+SELECT {run_columns}, r.found FROM (
+    SELECT r.*, count(*) OVER () AS found,
+           sum(octet_length(r.metadata) + coalesce(octet_length(r.command), 0)) OVER (ORDER BY r.id DESC)
+           - octet_length(r.metadata) - coalesce(octet_length(r.command), 0) AS before
+    FROM (SELECT * FROM outlived.runs r
+          WHERE (%(workspace)s::text IS NULL OR r.workspace = %(workspace)s)
+            AND (%(chat_id)s::text IS NULL OR r.chat_id = %(chat_id)s)
+            AND (%(statuses)s::text[] IS NULL OR r.status = ANY(%(statuses)s))
+            AND (%(agent)s::text IS NULL OR r.agent = %(agent)s)
+            AND (%(before)s::uuid IS NULL OR r.id < %(before)s)
+          ORDER BY r.id DESC LIMIT %(limit)s) r
+) r WHERE r.before < %(bytes)s ORDER BY r.id DESC;
 
 -- name: read_events
 -- One page of a log: bounded in rows here, in bytes by the running total.
