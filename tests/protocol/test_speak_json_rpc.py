@@ -140,9 +140,18 @@ def test_unknown_error_is_still_an_error():
     assert type(reply.error) is errors.OutliveError
 
 
-@pytest.mark.parametrize(
-    "line", [b"hello\n", b"[]\n", b'{"id":true}\n', b'{"error":{"data":1}}\n', b"x" * 101]
-)
+def test_error_with_strange_data_is_still_an_error():
+    """An error object whose data is no object, or names what Python uses itself, is an error like any other."""
+    lines = b'{"id":1,"error":{"data":1}}\n{"id":2,"error":{"code":1,"data":{"message":"x","self":2}}}\n'
+    first, second = ClientPeer().receive(lines)
+    assert isinstance(first, Reply)
+    assert isinstance(second, Reply)
+    assert type(first.error) is errors.OutliveError
+    assert second.error is not None
+    assert second.error.data == {"message": "x", "self": 2}
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b"[]\n", b'{"id":true}\n', b'{"error":1}\n', b"x" * 101])
 def test_client_refuses_what_is_not_this_protocol(line):
     """A server that speaks something else, or too long a line, is reported as such."""
     with pytest.raises(BrokenPeer, match=r"^cannot "):
