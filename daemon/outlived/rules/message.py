@@ -93,7 +93,7 @@ def _size_of(part: dict[str, Any]) -> int:
 def _fit(draft: Draft, text: str) -> str:
     """As much of ``text`` as the message may still hold."""
     raw = text.encode()
-    room = draft.limit - draft.size
+    room = max(draft.limit - draft.size, 0)  # a stored draft may be from under a larger limit
     if len(raw) > room:
         draft.truncated = True
         raw = raw[:room]

@@ -30,7 +30,7 @@ class Outbox:
         self._sending = False
         self._arrived = trio.Event()
         self._room = trio.lowlevel.ParkingLot()
-        self._idle = trio.Event()
+        self._idle = trio.lowlevel.ParkingLot()
 
     def add(self, lines: bytes) -> None:
         """Queue whole lines."""
@@ -51,14 +51,13 @@ class Outbox:
     async def wait_sent(self) -> None:
         """Wait until everything queued so far, and since, was taken by the kernel."""
         while self._lines or self._sending:
-            self._idle = trio.Event()
-            await self._idle.wait()
+            await self._idle.park()
 
     async def send_all(self) -> None:
         """Send what comes, for ever. Raises Stalled, OSError."""
         while True:
             if not self._lines:
-                self._idle.set()
+                self._idle.unpark_all()
                 self._arrived = trio.Event()
                 await self._arrived.wait()
             gathered = b"".join(self._lines) if len(self._lines) > 1 else self._lines[0]

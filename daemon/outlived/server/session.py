@@ -79,7 +79,7 @@ class Session:
     _calls: dict[str | int, Call] = attrs.Factory(dict)
     _limited: int = 0
     _unlimited: int = 0
-    _ended_call: trio.Event = attrs.Factory(trio.Event)
+    _ended: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _attached: set[str] = attrs.Factory(set)
     gone: bool = False
     draining: trio.Event = attrs.Factory(trio.Event)
@@ -128,8 +128,7 @@ class Session:
             subscription.end("unsubscribed")
         with trio.move_on_after(LINGER_SECONDS):
             while self._calls_in_flight or self.subscriptions:
-                self._ended_call = trio.Event()
-                await self._ended_call.wait()
+                await self._ended.park()
             await self.outbox.wait_sent()
 
     async def _bid_farewell(self) -> None:
@@ -141,8 +140,7 @@ class Session:
             subscription.end("draining")
         with trio.move_on_after(FAREWELL_SECONDS):
             while self._calls_in_flight or self.subscriptions:
-                self._ended_call = trio.Event()
-                await self._ended_call.wait()
+                await self._ended.park()
             await self.outbox.wait_sent()
         self.nursery.cancel_scope.cancel()
 
@@ -194,8 +192,7 @@ class Session:
         if method.needs_id and request.is_notification:
             return
         while method.unlimited and self._unlimited >= MAX_UNLIMITED:
-            self._ended_call = trio.Event()
-            await self._ended_call.wait()
+            await self._ended.park()
         self._dispatch(Call(request, method))
 
     def _refuse(self, request: Request) -> errors.OutliveError | None:
@@ -236,7 +233,7 @@ class Session:
 
     def note_ended(self) -> None:
         """A call or a subscription has ended: whoever waits for that looks again."""
-        self._ended_call.set()
+        self._ended.unpark_all()
 
     async def _perform(self, call: Call) -> bytes:
         """The line that answers a call."""

@@ -59,7 +59,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._active: dict[str, Active] = {}
-        self._emptied = trio.Event()
+        self._emptied = trio.lowlevel.ParkingLot()
 
     def enter(self, run_id: str) -> Active:
         active = self._active[run_id] = Active(run_id)
@@ -68,7 +68,7 @@ class Registry:
     def leave(self, active: Active) -> None:
         self._active.pop(active.run_id, None)
         if not self._active:
-            self._emptied.set()
+            self._emptied.unpark_all()
 
     def find(self, run_id: str) -> Active | None:
         return self._active.get(run_id)
@@ -79,8 +79,7 @@ class Registry:
 
     async def wait_empty(self) -> None:
         while self._active:
-            self._emptied = trio.Event()
-            await self._emptied.wait()
+            await self._emptied.park()
 
     def __iter__(self) -> Iterator[Active]:
         return iter(list(self._active.values()))

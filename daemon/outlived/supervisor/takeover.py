@@ -21,6 +21,7 @@ import trio
 from outlived import processes
 from outlived.journal.items import Entry, JournalRefused, OwnershipLost, Taken, Ticket
 from outlived.rules.leases import ProcessIdentity, Verdict, judge_process
+from outlived.rules.message import SHAPING
 from outlived.rules.run import Event, Fact
 from outlived.store.owners import OwnerRow, StopMark, declare_dead
 from outlived.store.postgres import DatabaseLost, QueryRefused
@@ -138,16 +139,19 @@ async def _settle_lost(supervisor: Supervisor, run: Taken) -> None:
 
 async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
     """Fold what the stored message has not seen; whether the log has the stop mark already."""
-    owned = supervisor.journal.logs.get(run.run_id)
+    missed: list[Event] = []
     marked = False
     cursor = run.stored_upto
-    while owned is not None and cursor < run.last_seq:
+    while cursor < run.last_seq:
         page = await supervisor.store.reads.list_events(run.run_id, cursor)
         if not page:
             break
         for event in page:
             marked = marked or event.type == Fact.STOP_REQUESTED
-            if owned.draft.as_of_seq < event.seq <= run.last_seq:
-                owned.draft.add(Event(event.seq, event.at, event.type, msgspec.json.decode(event.data)))
+            if event.type in SHAPING and event.seq <= run.last_seq:
+                missed.append(Event(event.seq, event.at, event.type, msgspec.json.decode(event.data)))
         cursor = page[-1].seq
+    if (owned := supervisor.journal.logs.get(run.run_id)) is not None:
+        for shaping in missed:  # all or none: this is tried again when the database goes away in between
+            owned.draft.add(shaping)
     return marked
