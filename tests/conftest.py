@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share: one Postgres for the session, a database and daemons on demand."""
 
+import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -8,8 +9,35 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import FAST, Daemon
+from tests.support.effort import Effort
 from tests.support.postgres import Postgres
+from tests.support.skips import SkipWatch
 from tests.support.wire import Wire
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="run the long forms: more examples, more crashes, a new seed each time",
+    )
+    parser.addoption("--seed", type=int, help="the seed of a long form that is to be repeated")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--long") and config.getoption("--seed") is None:
+        config.option.seed = random.randrange(1 << 32)
+    config.pluginmanager.register(SkipWatch(), "skip watch")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return f"long forms: --long --seed {config.option.seed}" if config.getoption("--long") else None
+
+
+@pytest.fixture(scope="session")
+def effort(request: pytest.FixtureRequest) -> Effort:
+    """The session's effort: the usual one, or that of ``--long``."""
+    return Effort(request.config.option.seed if request.config.getoption("--long") else None)
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,8 @@ async def _serve(supervisor: Supervisor, sock: trio.socket.SocketType) -> bool:
             hurry = trio.Event()
             doors.start_soon(_watch_hurry, signals, hurry)
             settled = await drain(supervisor, hurry)
-            flushed = await _flush(supervisor)
+            away = supervisor.journal.degraded  # and the drain has waited for it in vain
+            flushed = (settled or not away) and await _flush(supervisor)
             await listener.close()
             doors.cancel_scope.cancel()
     return settled and flushed

@@ -29,6 +29,7 @@ from outlived.rules.leases import ProcessIdentity
 RUN_VARIABLE = "OUTLIVE_RUN_ID"
 _PROC = Path("/proc")
 KILL_ROUNDS = 100
+QUIET_ROUNDS = 2
 
 
 def read_host() -> str:
@@ -58,25 +59,37 @@ def read_identity(pid: int) -> ProcessIdentity | None:
 
 def read_own_identity() -> ProcessIdentity:
     """This process."""
-    identity = read_identity(os.getpid())
-    assert identity is not None
-    return identity
+    return read_child_identity(os.getpid())
+
+
+def read_child_identity(pid: int) -> ProcessIdentity:
+    """A child of ours that nobody has waited for yet, even if it has ended already."""
+    stat = _parse_stat(pid)
+    assert stat is not None, f"process {pid} is no child of ours"
+    return ProcessIdentity(read_boot_id(), read_pid_namespace(), pid, stat.start_ticks)
 
 
 @attrs.frozen
 class _Stat:
     pid: int
+    ended: bool
     session: int
     start_ticks: int
 
 
 def _read_stat(pid: int) -> _Stat | None:
+    """A living process; a zombie is none."""
+    stat = _parse_stat(pid)
+    return None if stat is None or stat.ended else stat
+
+
+def _parse_stat(pid: int) -> _Stat | None:
     try:
-        text = (_PROC / str(pid) / "stat").read_text()
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] in {"Z", "X"} else _Stat(pid, int(fields[3]), int(fields[19]))
+    return _Stat(pid, fields[0] in {"Z", "X"}, int(fields[3]), int(fields[19]))
 
 
 Leaders = Mapping[str, ProcessIdentity | None]
@@ -151,16 +164,19 @@ def signal_group(pgid: int, number: signal.Signals) -> None:
 async def kill_run_processes(leaders: Leaders, *, just_ended: bool = False) -> list[str]:
     """Kill every process of these runs, again and again until none is found; the runs that still have some.
 
-    A process that is forking is caught in a later round: what it forks carries the run's id too.
+    A process that is forking is caught in a later round: what it forks carries the run's id too. One look that
+    finds none proves nothing: a process may fork after /proc was listed, and be gone before it is looked at.
     """
-    remaining = dict(leaders)
+    left: list[str] = []
+    quiet = 0
     for attempt in range(KILL_ROUNDS):
-        found = await trio.to_thread.run_sync(partial(find_run_processes, remaining, just_ended=just_ended))
-        if not found:
-            return []
+        found = await trio.to_thread.run_sync(partial(find_run_processes, leaders, just_ended=just_ended))
+        left = sorted(found)
+        quiet = 0 if found else quiet + 1
+        if quiet == QUIET_ROUNDS:
+            break
         for identities in found.values():
             for identity in identities:
                 send_signal(identity, signal.SIGKILL)
-        remaining = {run_id: remaining[run_id] for run_id in found}
         await trio.sleep(min(0.001 * 2**attempt, 0.05))
-    return sorted(remaining)
+    return left

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from outlived.store.commands import name_server
+from outlived.store.postmaster import PidFile
 from tests.support.waits import wait_until
 from tests.support.wire import Wire
 
@@ -72,6 +74,22 @@ class Daemon:
     def connect(self, timeout: float = 20.0) -> Wire:
         return Wire(self.socket, timeout)
 
+    @property
+    def postmaster(self) -> PidFile:
+        """What the embedded Postgres says of itself."""
+        found = PidFile.read(self.state / "postgres" / "data")
+        assert found is not None, f"no Postgres runs below {self.state}"
+        return found
+
+    @property
+    def dsn(self) -> str:
+        """Where its database is, given or embedded; an embedded one only while it runs."""
+        return self.database or name_server(Path(self.postmaster.socket_directory or self.state))
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
     def kill(self) -> None:
         """``kill -9``: nothing is said, nothing is cleaned up."""
         assert self.process is not None
@@ -84,6 +102,10 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+    def wait_logged(self, text: str, seconds: float = 15.0) -> None:
+        """Wait until the daemon's own log holds ``text``."""
+        wait_until(lambda: text in self.read_log(), seconds, f"{text!r} is in {self.log}")
 
     def read_log(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from outlived.rules.lifecycle import fold
-from outlived.rules.message import Draft, read_content
+from outlived.rules.message import DEFAULT_LIMIT, Draft, read_content
 from outlived.rules.run import ACTIVE, TERMINAL, Event
 
 FIELDS = (
@@ -20,40 +20,67 @@ FIELDS = (
 MESSAGE_STATUS = {"succeeded": "completed", "failed": "failed", "aborted": "aborted"}
 
 
-def check_history(dsn: str, *, acknowledged: set[str] | frozenset[str] = frozenset()) -> list[str]:
-    """Everything that is wrong; ``acknowledged``: ids of runs whose start was answered."""
+def check_history(
+    dsn: str,
+    *,
+    acknowledged: set[str] | frozenset[str] = frozenset(),
+    workspace: str | None = None,
+    message_limit: int = DEFAULT_LIMIT,
+) -> list[str]:
+    """Everything that is wrong, in one workspace or in all; ``acknowledged``: ids of runs whose start was answered."""
+    here = "" if workspace is None else "WHERE workspace = %(workspace)s"
+    of_here = (
+        f"WHERE run_id IN (SELECT id FROM outlived.runs {here})" if here else ""
+    )  # else strays are found too
     with psycopg.connect(dsn) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        runs = _read(connection, "SELECT * FROM outlived.runs")
-        events = _read(connection, "SELECT * FROM outlived.events ORDER BY run_id, seq")
-        messages = {row["id"]: row for row in _read(connection, "SELECT * FROM outlived.messages")}
+        runs = _read(connection, f"SELECT * FROM outlived.runs {here}", workspace)
+        events = _read(connection, f"SELECT * FROM outlived.events {of_here} ORDER BY run_id, seq", workspace)
+        messages = {
+            row["id"]: row
+            for row in _read(connection, f"SELECT * FROM outlived.messages {of_here}", workspace)
+        }
     logs: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         logs.setdefault(event["run_id"], []).append(event)
     wrong = [f"acknowledged run {run} is not there" for run in acknowledged - {run["id"] for run in runs}]
-    wrong += [f"events of run {run_id}, which is not there" for run_id in logs.keys() - {run["id"] for run in runs}]
+    wrong += [
+        f"events of run {run_id}, which is not there" for run_id in logs.keys() - {run["id"] for run in runs}
+    ]
     wrong += _check_slots(runs)
     for run in runs:
         log = logs.get(run["id"], [])
-        wrong += [f"run {run['id']}: {problem}" for problem in _check_run(run, log, messages[run["message_id"]])]
+        problems = _check_run(run, log, messages[run["message_id"]], message_limit)
+        wrong += [f"run {run['id']}: {problem}" for problem in problems]
     return wrong
 
 
-def assert_history(dsn: str, *, acknowledged: set[str] | frozenset[str] = frozenset(), settled: bool = False) -> None:
-    """Fail with everything that is wrong; with ``settled``, also if any run is not."""
-    wrong = check_history(dsn, acknowledged=acknowledged)
+def assert_history(
+    dsn: str,
+    *,
+    acknowledged: set[str] | frozenset[str] = frozenset(),
+    settled: bool = False,
+    workspace: str | None = None,
+    message_limit: int = DEFAULT_LIMIT,
+) -> None:
+    """Fail with everything that is wrong; with ``settled``, also if any run (of whatever workspace) is not."""
+    wrong = check_history(dsn, acknowledged=acknowledged, workspace=workspace, message_limit=message_limit)
     if settled:
         with psycopg.connect(dsn) as connection:
-            left = connection.execute("SELECT id, status FROM outlived.runs WHERE finished_at IS NULL").fetchall()
+            left = connection.execute(
+                "SELECT id, status FROM outlived.runs WHERE finished_at IS NULL"
+            ).fetchall()
         wrong += [f"run {run_id} is still {status}" for run_id, status in left]
     assert not wrong, "\n".join(wrong)
 
 
-def _read(connection: psycopg.Connection[Any], sql: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(sql)
+def _read(connection: psycopg.Connection[Any], sql: str, workspace: str | None) -> list[dict[str, Any]]:
+    cursor = connection.execute(sql, {"workspace": workspace})
     assert cursor.description is not None
     names = [column.name for column in cursor.description]
-    return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()]
+    return [
+        {name: _plain(value) for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()
+    ]
 
 
 def _plain(value: Any) -> Any:
@@ -70,18 +97,23 @@ def _check_slots(runs: list[dict[str, Any]]) -> list[str]:
     return [f"chat {chat} has {len(ids)} active runs: {ids}" for chat, ids in held.items() if len(ids) > 1]
 
 
-def _check_run(run: dict[str, Any], log: list[dict[str, Any]], message: dict[str, Any]) -> list[str]:
-    if [event["seq"] for event in log] != list(range(1, len(log) + 1)):
-        return [f"its log is not dense: {[event['seq'] for event in log]}"]
+def _check_run(
+    run: dict[str, Any], log: list[dict[str, Any]], message: dict[str, Any], limit: int
+) -> list[str]:
+    first = run["first_seq"]
+    if [event["seq"] for event in log] != list(range(first, first + len(log))):
+        return [f"its log is not dense from {first}: {[event['seq'] for event in log]}"]
     wrong = []
     settled_at = [event["seq"] for event in log if event["type"] == "run.settled"]
-    if settled_at != ([len(log)] if run["status"] in TERMINAL else []):
-        wrong.append(f"status {run['status']}, but run.settled at {settled_at} of {len(log)}")
+    if settled_at != ([run["last_seq"]] if run["status"] in TERMINAL else []):
+        wrong.append(f"status {run['status']}, but run.settled at {settled_at} of {run['last_seq']}")
     epochs = [event["epoch"] for event in log]
     if epochs != sorted(epochs):
         wrong.append(f"epochs fall: {epochs}")
+    if first > 1:
+        return wrong  # a pruned log has no fold
     facts = [Event(event["seq"], event["at"], event["type"], json.loads(event["data"])) for event in log]
-    return wrong + _check_fold(run, facts) + _check_message(run, facts, message)
+    return wrong + _check_fold(run, facts) + _check_message(run, facts, message, limit)
 
 
 def _check_fold(run: dict[str, Any], facts: list[Event]) -> list[str]:
@@ -103,10 +135,10 @@ def _check_fold(run: dict[str, Any], facts: list[Event]) -> list[str]:
     return wrong
 
 
-def _check_message(run: dict[str, Any], facts: list[Event], message: dict[str, Any]) -> list[str]:
+def _check_message(run: dict[str, Any], facts: list[Event], message: dict[str, Any], limit: int) -> list[str]:
     wanted = MESSAGE_STATUS.get(run["status"], "streaming")
     wrong = [] if message["status"] == wanted else [f"message {message['status']}, run {run['status']}"]
-    draft = Draft()
+    draft = Draft(limit)
     for fact in facts:
         if fact.seq <= message["as_of_seq"]:
             draft.add(fact)

@@ -46,6 +46,29 @@ class Postgres:
         self._owner.stdout.close()
 
 
+class Detour:
+    """A way to a database that can be cut, and mended: a link to the directory of the server's socket."""
+
+    def __init__(self, dsn: str, link: Path) -> None:
+        self._direct = dsn
+        self._link = link
+        self._target = psycopg.conninfo.conninfo_to_dict(dsn)["host"]
+        self.dsn = psycopg.conninfo.make_conninfo(dsn, host=str(link))
+        self.mend()
+
+    def mend(self) -> None:
+        self._link.symlink_to(str(self._target))
+
+    def cut(self) -> None:
+        """Take the way away, and break every connection there is."""
+        self._link.unlink()
+        with psycopg.connect(self._direct, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+
 async def _own(directory: Path) -> None:
     import structlog
     import trio

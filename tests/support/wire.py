@@ -45,13 +45,21 @@ class Wire:
     def close(self) -> None:
         self.sock.close()
 
+    def end_sending(self) -> None:
+        """Half-close: the daemon reads the end of file, this side goes on reading."""
+        self.sock.shutdown(socket.SHUT_WR)
+
     def send_raw(self, data: bytes) -> None:
         self.sock.sendall(data)
 
     def send(self, method: str, params: Json | None = None, **extra: Any) -> int:
         """Send a request; its id."""
+        return self.send_params(method, params or {}, **extra)
+
+    def send_params(self, method: str, params: Any, **extra: Any) -> int:
+        """Send a request with params that need not be an object; its id."""
         self._next_id += 1
-        message = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params or {}, **extra}
+        message = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params, **extra}
         self.send_raw(json.dumps(message).encode() + b"\n")
         return self._next_id
 
@@ -76,11 +84,15 @@ class Wire:
         else:
             self.replies[message["id"]] = message
 
-    def wait_reply(self, request_id: Any) -> Any:
-        """The result of a request; raises WireError."""
+    def wait_line(self, request_id: Any) -> Json:
+        """The reply to a request as it came, a result or an error."""
         while request_id not in self.replies:
             self._read_one()
-        reply = self.replies.pop(request_id)
+        return self.replies.pop(request_id)
+
+    def wait_reply(self, request_id: Any) -> Any:
+        """The result of a request; raises WireError."""
+        reply = self.wait_line(request_id)
         if "error" in reply:
             raise WireError(reply["error"])
         return reply["result"]
@@ -90,11 +102,32 @@ class Wire:
 
     def refuse(self, method: str, **params: Any) -> WireError:
         """The error of a request that must fail."""
+        return self.refuse_params(method, params)
+
+    def refuse_params(self, method: str, params: Any) -> WireError:
+        """The error of a request that must fail, with params that need not be an object."""
         try:
-            result = self.call(method, **params)
+            result = self.wait_reply(self.send_params(method, params))
         except WireError as error:
             return error
         raise AssertionError(f"{method} {params} was answered {result}")
+
+    def read_to_end(self) -> list[Json]:
+        """Every line until the daemon closes the connection."""
+        messages: list[Json] = []
+        while True:
+            try:
+                messages.append(self.read())
+            except EOFError:
+                return messages
+
+    def assert_silent(self) -> None:
+        """Nothing was said but what was read: a question asked now is answered by the very next line."""
+        assert not self.notifications, list(self.notifications)
+        assert not self.replies, self.replies
+        request_id = self.send("server/info")
+        line = self.read()
+        assert line.get("id") == request_id, line
 
     def wait_notification(self) -> Json:
         while not self.notifications:

@@ -5,8 +5,8 @@ belongs to the answer. So its life runs under a shield; a task outside the shiel
 ``stop``, and from then on the shield has a deadline.
 
 1. The program runs in a session of its own: a Ctrl-C in the daemon's terminal does not reach it.
-2. Its end is the end of its first process. What that left behind is killed, the pipes are drained with a
-   deadline, and only then is the turn over.
+2. Its end is the end of its first process. What that left behind is killed, the pipes are drained (with a
+   deadline on waiting for bytes, none on passing them on), and only then is the turn over.
 3. The ladder: SIGTERM to the group, the grace, then SIGKILL to everything of the run.
 4. Stdout is passed on byte for byte; invalid UTF-8 and NUL become U+FFFD.
 5. A pipe is read only as fast as the desk takes what was read: a flood slows the program, not the daemon.
@@ -17,21 +17,26 @@ Not here: the seam for output that survives the daemon is ``_Pipes``; who is sig
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import attrs
+import structlog
 import trio
 
 from outlived import processes
 from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused, Desk
 from outlived.rules.leases import ProcessIdentity
 from outlived.store.stops import RunProcess
+
+log = structlog.get_logger("outlived.command")
 
 READ_BYTES = 64 << 10
 DRAIN_SECONDS = 5.0
@@ -65,6 +70,7 @@ class CommandAgent:
         self._find_program(assignment.cwd, assignment.env)
 
     async def perform(self, desk: Desk) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as life:
@@ -74,22 +80,25 @@ class CommandAgent:
 
     async def _live(self, desk: Desk, stop: trio.Event) -> None:
         """From spawn to the last byte."""
+        if stop.is_set():
+            raise AgentFailed("signal", "the command was not started", signal="SIGTERM")
         process = await self._spawn(desk.assignment)
-        leader = processes.read_identity(process.pid)
+        leader = processes.read_child_identity(process.pid)
+        pipes = _Pipes(process, desk)
         try:
-            if leader is not None:
-                desk.note_process(RunProcess(processes.read_host(), leader, process.pid))
-            async with trio.open_nursery() as pipes:
-                _open_pipes(pipes, process, desk)
+            desk.note_process(RunProcess(processes.read_host(), leader, process.pid))
+            async with trio.open_nursery() as nursery:
+                pipes.open(nursery)
                 signalled = await _wait_for_end(process, desk, stop)
                 await _kill_rest(desk.assignment.run_id, leader)
-                pipes.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
-        finally:
-            if process.returncode is None:  # we are going down for another reason: leave nothing behind
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_SECONDS):
+                pipes.drain()
+        except BaseException:  # we are going down for another reason: leave nothing behind
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_SECONDS):
+                if process.poll() is None:
                     processes.signal_group(process.pid, signal.SIGKILL)
                     await process.wait()
-                    await _kill_rest(desk.assignment.run_id, leader)
+                await _kill_rest(desk.assignment.run_id, leader)
+            raise
         if signalled:  # the cancel that made us signal ends the turn; its step was cut, not finished
             raise AgentFailed("signal", "the command was ended by the daemon", signal="SIGTERM")
         desk.note_end(read_exit(process.returncode))
@@ -159,36 +168,60 @@ async def _turn_cancel_into_stop(stop: trio.Event, life: trio.CancelScope, desk:
         stop.set()
 
 
-def _open_pipes(nursery: trio.Nursery, process: trio.Process, desk: Desk) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    nursery.start_soon(_write_input, process.stdin, desk.assignment.input)
-    nursery.start_soon(_read_output, process.stdout, desk.emit_text)
+@attrs.define(eq=False)
+class _Pipes:
+    """The program's three streams, each with a task of its own."""
 
-    async def emit_log(text: str) -> None:
-        await desk.log("stderr", text)
+    process: trio.Process
+    desk: Desk
+    _patience: float = math.inf
+    _reading: set[trio.CancelScope] = attrs.Factory(set)
+    _writing: trio.CancelScope = attrs.Factory(trio.CancelScope)
 
-    nursery.start_soon(_read_output, process.stderr, emit_log)
+    def open(self, nursery: trio.Nursery) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        nursery.start_soon(self._write_input, self.process.stdin)
+        nursery.start_soon(self._read_output, self.process.stdout, self.desk.emit_text)
+        nursery.start_soon(self._read_output, self.process.stderr, partial(self.desk.log, "stderr"))
 
+    def drain(self) -> None:
+        """The program has ended: read what there is. Only for bytes that do not come is there a deadline."""
+        self._writing.cancel()
+        self._patience = DRAIN_SECONDS
+        for scope in self._reading:
+            scope.deadline = trio.current_time() + DRAIN_SECONDS
 
-async def _write_input(stdin: trio.abc.SendStream, text: str) -> None:
-    async with stdin:
-        try:
-            await stdin.send_all(text.encode())
-        except trio.BrokenResourceError:
-            return  # the program does not read its input: its right
+    async def _write_input(self, stdin: trio.abc.SendStream) -> None:
+        with self._writing:
+            async with stdin:
+                try:
+                    await stdin.send_all(self.desk.assignment.input.encode())
+                except trio.BrokenResourceError:
+                    return  # the program does not read its input: its right
 
-
-async def _read_output(stream: trio.abc.ReceiveStream, emit: Callable[[str], Awaitable[None]]) -> None:
-    """Pass on what is read; a character split between two reads waits for its second half."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    async with stream:
-        while chunk := await stream.receive_some(READ_BYTES):
-            if text := decoder.decode(chunk):
+    async def _read_output(
+        self, stream: trio.abc.ReceiveStream, emit: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Pass on what is read; a character split between two reads waits for its second half."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        async with stream:
+            while chunk := await self._receive(stream):
+                if text := decoder.decode(chunk):
+                    await emit(text)
+            if text := decoder.decode(b"", final=True):
                 await emit(text)
-        if text := decoder.decode(b"", final=True):
-            await emit(text)
+
+    async def _receive(self, stream: trio.abc.ReceiveStream) -> bytes | bytearray:
+        """The next bytes; none at the end, or once the patience with who still holds the pipe is over."""
+        with trio.move_on_after(self._patience) as scope:
+            self._reading.add(scope)
+            try:
+                return await stream.receive_some(READ_BYTES)
+            finally:
+                self._reading.discard(scope)
+        return b""
 
 
 async def _wait_for_end(process: trio.Process, desk: Desk, stop: trio.Event) -> bool:
@@ -219,6 +252,7 @@ async def _wait_unless(process: trio.Process, interrupted: Callable[[], Awaitabl
     return process.poll() is not None
 
 
-async def _kill_rest(run_id: str, leader: ProcessIdentity | None) -> None:
+async def _kill_rest(run_id: str, leader: ProcessIdentity) -> None:
     """Kill what the first process left behind, wherever it went."""
-    await processes.kill_run_processes({run_id: leader}, just_ended=True)
+    if await processes.kill_run_processes({run_id: leader}, just_ended=True):
+        log.error("cannot kill every process of a run that ended", run_id=run_id)

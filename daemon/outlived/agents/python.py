@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import attrs
 
 from outlived.agents import AgentBroken, Assignment, Desk
+from outlived.rules.text import explain
 
 Target = Callable[[Desk], Awaitable[Any]]
 
@@ -55,7 +56,7 @@ def _import(target: str) -> Target:
     except BaseException as error:  # whatever a module does while it is imported, it is the module's fault
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise AgentBroken(f"cannot import {target}: {type(error).__name__}: {error}") from error
+        raise AgentBroken(f"cannot import {target}: {type(error).__name__}: {explain(error)}") from error
     if not (inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__)):
         raise AgentBroken(f"cannot use {target}: it is not an async function")
     return found  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from outlive import wire
+from outlived.rules.run import Fact
 from outlived.store.stops import RunProcess
 
 A = TypeVar("A")
@@ -121,12 +122,16 @@ StartAnswer: TypeAlias = Created | Existing | SlotTaken | KeyTaken
 
 @attrs.define(eq=False)
 class Start:
-    """Insert a run. ``on_commit`` is called at the commit, before anybody learns of it."""
+    """Insert a run. ``on_commit`` is called at the commit, before anybody learns of it.
+
+    ``overdue``: it was to be withdrawn, but the writer had it in hand.
+    """
 
     spec: RunSpec
     size: int
     on_commit: Callable[[RunSpec, wire.Run], None]
     ticket: Ticket[StartAnswer] = attrs.Factory(Ticket)
+    overdue: bool = False
 
 
 @attrs.define(eq=False)
@@ -168,6 +173,11 @@ class Take:
 
 
 Item: TypeAlias = Start | Append | Take
+
+
+def settles(item: Item) -> bool:
+    """Whether the item is a settlement: the last one of its run."""
+    return isinstance(item, Append) and bool(item.entries) and item.entries[-1].type == Fact.SETTLED
 
 
 def is_delta(type_: str) -> bool:

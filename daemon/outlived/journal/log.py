@@ -12,7 +12,7 @@ import attrs
 
 from outlived.journal.items import Append
 from outlived.rules.message import Draft
-from outlived.rules.run import Event, Run
+from outlived.rules.run import Event, Fact, Run
 
 SAVE_BYTES = 256 << 10
 """A message is stored at a step's end, at the settlement, and whenever this much was added to it."""
@@ -32,6 +32,11 @@ class RunLog:
     growing: Append | None = None
     settling: bool = False
     broken: Exception | None = None
+
+    def saves(self, item: Append) -> bool:
+        """Whether the item, once committed, will probably have stored the message."""
+        ends = any(entry.type in {Fact.SETTLED, Fact.STEP_FINISHED} for entry in item.entries)
+        return ends or self.unsaved + item.size >= SAVE_BYTES
 
     def advance(self, run: Run, events: list[Event], *, unsaved: int) -> None:
         """A commit happened."""

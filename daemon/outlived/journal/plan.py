@@ -31,9 +31,10 @@ from outlived.journal.items import (
     StartAnswer,
     Take,
     Taken,
+    settles,
 )
 from outlived.journal.log import SAVE_BYTES, RunLog
-from outlived.rules.lifecycle import Order, apply
+from outlived.rules.lifecycle import IllegalFact, Order, apply
 from outlived.rules.message import SHAPING, read_content, restore
 from outlived.rules.run import Event, Fact, Run, Status
 from outlived.store.batches import (
@@ -102,7 +103,7 @@ def ask(items: Iterable[Item], logs: Mapping[str, RunLog]) -> Questions:
                 keys.add((item.spec.workspace, item.spec.key))
         elif isinstance(item, Take):
             taking.update(item.run_ids)
-        elif item.entries and item.entries[-1].type == Fact.SETTLED:
+        elif settles(item):
             settling.add(item.run_id)
             if (log := logs.get(item.run_id)) is not None:
                 chats.add((log.workspace, log.chat_id))
@@ -217,8 +218,7 @@ class _Planner:
 
     def append(self, item: Append) -> None:
         log = self.logs.get(item.run_id)
-        settles = bool(item.entries) and item.entries[-1].type == Fact.SETTLED
-        if log is None or (settles and item.run_id not in self.truth.marks):
+        if log is None or (settles(item) and item.run_id not in self.truth.marks):
             self.plan.lost.append(item)
             return
         change = self.plan.changes.get(item.run_id)
@@ -258,9 +258,21 @@ class _Planner:
 
     def _apply(self, change: LogChange, type_: str, data: dict[str, Any]) -> None:
         event = Event(change.run.last_seq + 1, self.truth.at, type_, data)
-        change.run, orders = apply(change.run, event)
-        change.closed = change.closed or Order.CLOSE in orders
-        self._record(change, event, _encode(data).decode())
+        try:
+            text = _encode(data).decode()
+            run, orders = apply(change.run, event)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise IllegalFact(change.run, event, f"its data is not what its type has: {error!r}") from error
+        change.run = run
+        if Order.CLOSE in orders:
+            change.closed = True
+            self._free(change.log)
+        self._record(change, event, text)
+
+    def _free(self, log: RunLog) -> None:
+        """The run no longer holds its chat, for the items that come after it."""
+        if self.active.get((log.workspace, log.chat_id)) == log.run_id:
+            del self.active[log.workspace, log.chat_id]
 
     def _record(self, change: LogChange, event: Event, data: str) -> None:
         run_id = change.log.run_id

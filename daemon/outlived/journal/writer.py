@@ -8,7 +8,8 @@ reads the truth under locks, plans, writes, commits, and only then lets anybody 
 - *The connection broke after the commit was sent.* Nobody knows; the same batch number is tried again. If the
   fence opens, the first try never happened. If it is shut and the number is ours, it did, exactly as planned.
 - *The database refuses* (deadlock, lock timeout, conflict, bad data). The batch is tried by halves, so that
-  one item never takes its neighbours with it; a single item is tried again a few times, then refused.
+  one item never takes its neighbours with it; a single item is tried again a few times, if that may help, then
+  refused. A settlement is only ever refused for what it says; while locks are in its way it waits.
 - *The fence is shut for another reason:* this owner is dead. Everything queued fails with OwnershipLost, and
   the supervisor cancels every run and registers anew (``begin_term``).
 
@@ -46,6 +47,7 @@ from outlived.journal.items import (
     Take,
     Taken,
     Ticket,
+    settles,
 )
 from outlived.journal.log import RunLog
 from outlived.journal.plan import Plan, ask, plan
@@ -66,6 +68,7 @@ START_SECONDS = 5.0
 SINGLE_TRIES = 5
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
+LATE = "cannot store the run in time: the database is away"
 
 
 @attrs.frozen
@@ -144,8 +147,9 @@ class Journal:
             handed_in = True
             return await item.ticket.wait()
         if not handed_in or self._withdraw(item):
-            raise DatabaseLost("cannot store the run in time: the database is away")
-        return await item.ticket.wait()  # it is in a commit's hands: only the commit can tell
+            raise DatabaseLost(LATE)
+        item.overdue = True  # in the writer's hands: withdrawn if put back; once sent, only the commit can tell
+        return await item.ticket.wait()
 
     async def append(self, run_id: str, entry: Entry, *, wait: bool = False) -> None:
         """Add an event to a run of ours; waits for room, and with ``wait`` for the commit."""
@@ -265,9 +269,7 @@ class Journal:
                 await self._commit(self._take_batch())
             except DatabaseLost as error:
                 self._note_degraded(error)
-                if self._unsure is None:  # nothing was sent: starts may be withdrawn again
-                    self._queue.extendleft(reversed(self._in_hand))
-                    self._in_hand = []
+                self._put_back()
                 await trio.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter, not a secret
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
@@ -280,6 +282,19 @@ class Journal:
             )
         self.degraded = True
 
+    def _put_back(self) -> None:
+        """What was not sent waits in the queue again; starts that are overdue are withdrawn."""
+        sent = set(map(id, self._unsure.items)) if self._unsure is not None else set()
+        for item in reversed(self._in_hand):
+            if id(item) in sent:
+                continue
+            if isinstance(item, Start) and item.overdue:
+                self._count_bytes(-item.size)
+                _fail(item, DatabaseLost(LATE))
+            else:
+                self._queue.appendleft(item)
+        self._in_hand = [item for item in self._in_hand if id(item) in sent]
+
     def _take_batch(self) -> list[Item]:
         """What is queued, up to a batch; after an unsure commit, exactly that batch again."""
         if self._in_hand:
@@ -291,6 +306,7 @@ class Journal:
             self._in_hand.append(item)
             if isinstance(item, Append) and (owned := self._logs.get(item.run_id)) is not None:
                 owned.growing = owned.growing if owned.growing is not item else None
+                size += 2 * owned.draft.size if owned.saves(item) else 0  # content and parts, whole
         return self._in_hand
 
     async def _commit(self, items: list[Item]) -> None:
@@ -302,18 +318,39 @@ class Journal:
                 log.warning("a batch was refused; trying its halves", items=len(items), error=str(error))
                 middle = len(items) // 2
                 for half in (items[:middle], items[middle:]):
-                    await self._commit(half)
+                    if left := self._keep_in_hand(half):
+                        await self._commit(left)
             else:
                 await self._commit_single(items[0], error)
 
-    async def _commit_single(self, item: Item, error: Exception) -> None:
-        """Try one refused item a few times more: a deadlock or a lock passes, bad data does not."""
-        for attempt in range(SINGLE_TRIES):
-            await trio.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    def _keep_in_hand(self, items: list[Item]) -> list[Item]:
+        """Those not done meanwhile: found committed by an earlier try, or failed with their owner."""
+        in_hand = set(map(id, self._in_hand))
+        return [item for item in items if id(item) in in_hand]
+
+    async def _commit_single(self, item: Item, error: QueryRefused | IllegalFact) -> None:
+        """Try one refused item a few times more if that may help: a deadlock or a lock passes, bad data does not."""
+        tries = 0
+        while isinstance(error, QueryRefused) and error.passing and tries < SINGLE_TRIES:
+            await trio.sleep(FIRST_PAUSE * 2**tries * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            if not self._keep_in_hand([item]):
+                return
+            tries += 1
             try:
-                return await self._try([item])
+                await self._try([item])
             except (QueryRefused, IllegalFact) as again:
                 error = again
+            else:
+                return
+        if settles(item) and isinstance(error, QueryRefused) and error.passing:
+            log.error("a settlement is refused again and again; it waits behind the others", error=str(error))
+            self._put_down([item])
+            self._queue.append(item)  # nothing of its run comes after it
+            self._count_bytes(item.size)
+        else:
+            self._refuse(item, error)
+
+    def _refuse(self, item: Item, error: Exception) -> None:
         log.error("the database refused an item for good", item=type(item).__name__, error=str(error))
         refusal = JournalRefused(f"cannot store this: {error}")
         if isinstance(item, Append) and (owned := self._logs.get(item.run_id)) is not None:
@@ -321,7 +358,6 @@ class Journal:
             owned.settling = False
         self._put_down([item])
         _fail(item, refusal)
-        return None
 
     async def _try(self, items: list[Item]) -> None:
         """One attempt at one batch. Raises DatabaseLost (try again), QueryRefused, IllegalFact."""
@@ -335,11 +371,13 @@ class Journal:
                 if truth is None:
                     state = await read_fence(connection, fence.owner)
                 else:
+                    self._unsure = None  # the fence opened: an earlier try did not happen
                     planned = plan(items, truth, self._logs, fence.owner, self._message_limit)
                     self._unsure = sent = _Sent(fence.batch_no, items, planned)
                     await write_batch(connection, fence, planned.batch)
         except QueryRefused:
-            self._unsure = None  # the database answered: it did not happen
+            if sent is not None:
+                self._unsure = None  # the database answered: it did not happen
             raise
         if self.lost.is_set() or self.owner != fence.owner:
             return  # another actor found out first that this owner is dead
@@ -394,9 +432,10 @@ class Journal:
             _fail(append, OwnershipLost(f"cannot write to run {append.run_id}: it is no longer ours"))
 
     def _put_down(self, items: list[Item]) -> None:
-        done = set(map(id, items))
-        self._in_hand = [item for item in self._in_hand if id(item) not in done]
-        self._count_bytes(-sum(item.size for item in items))
+        done = self._keep_in_hand(items)
+        self._count_bytes(-sum(item.size for item in done))
+        gone = set(map(id, done))
+        self._in_hand = [item for item in self._in_hand if id(item) not in gone]
 
 
 def _fail(item: Item, error: Exception) -> None:

@@ -47,18 +47,17 @@ Handler = Callable[["Session", Any, "Call"], Awaitable[Any]]
 
 @attrs.define(eq=False)
 class Call:
-    """One request in flight. ``after`` runs when its answer is queued; ``cancellable`` by the client."""
+    """One request in flight. ``after`` runs when its answer, if it gets one, is queued."""
 
     request: Request
     method: Method
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    cancellable: bool = True
     refusal: errors.OutliveError | None = None
     after: Callable[[], None] | None = None
 
     def cancel(self, refusal: errors.OutliveError) -> None:
         """Answer with ``refusal`` instead, if that is still possible."""
-        if self.cancellable:
+        if self.method.cancellable:
             self.refusal = refusal
             self.scope.cancel()
 
@@ -222,8 +221,8 @@ class Session:
             if request_id is not None:
                 del self._calls[request_id]
                 await self.outbox.put(line)
-                if call.after is not None:
-                    call.after()
+            if call.after is not None:
+                call.after()
         finally:
             if call.method.unlimited:
                 self._unlimited -= 1
@@ -244,16 +243,17 @@ class Session:
                 result = await self.handlers[call.method.name](self, params, call)
                 return _encode_bounded(request_id, result)
             assert call.refusal is not None
-            return encode_error(request_id, call.refusal)
+            refusal = call.refusal
         except errors.OutliveError as error:
-            return encode_error(request_id, error)
+            refusal = error
         except (DatabaseLost, OwnershipLost) as error:
-            unavailable = errors.DatabaseUnavailable(f"cannot reach the database: {error}")
-            return encode_error(request_id, unavailable)
+            refusal = errors.DatabaseUnavailable(f"cannot reach the database: {error}")
         except (Exception, BaseExceptionGroup) as error:
             if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:
                 raise
-            return encode_error(request_id, self._report(call, error))
+            refusal = self._report(call, error)
+        call.after = None  # what was refused has no sequel
+        return encode_error(request_id, refusal)
 
     def _report(self, call: Call, error: BaseException) -> errors.InternalError:
         incident = make_id()

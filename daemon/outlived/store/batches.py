@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+import psycopg
 
 from outlived.rules.run import USAGE_FIELDS, Run, Status, Usage
 from outlived.store.owners import StopMark
-from outlived.store.postgres import TrioConnection
+from outlived.store.postgres import DatabaseLost, TrioConnection
 from outlived.store.queries import load_queries
 from outlived.store.stops import RunProcess
 
@@ -174,18 +175,27 @@ class Batch:
 
 
 async def read_truth(connection: TrioConnection, fence: Fence, questions: Questions) -> Truth | None:
-    """Open the transaction, the fence and the locks. None: the fence is shut, nothing is open."""
-    async with connection.pipeline():
-        await connection.execute("BEGIN")
-        await connection.execute(SQL["limit_time"])
-        opened = await connection.execute(
-            SQL["fence"], {"me": fence.owner, "batch_no": fence.batch_no, "lease": fence.lease_seconds}
-        )
-        chats = await _ask(connection, "lock_chats", questions.chats, "workspaces", "chats")
-        marks = await _ask_ids(connection, "lock_runs", questions.settling, fence.owner)
-        takeable = await _ask_ids(connection, "lock_takeable", questions.taking, fence.owner)
-        keys = await _ask(connection, "find_keys", questions.keys, "workspaces", "keys")
-        active = await _ask(connection, "find_active", questions.slots, "workspaces", "chats")
+    """Open the transaction, the fence and the locks. None: the fence is shut, nothing is open.
+
+    Raises DatabaseLost when the fence is held: an earlier try of this owner, or its reaper, is not done yet.
+    """
+    opened = connection.cursor()
+    try:
+        async with connection.pipeline():
+            await connection.execute("BEGIN")
+            await connection.execute(SQL["limit_time"])
+            await opened.execute(
+                SQL["fence"], {"me": fence.owner, "batch_no": fence.batch_no, "lease": fence.lease_seconds}
+            )
+            chats = await _ask(connection, "lock_chats", questions.chats, "workspaces", "chats")
+            marks = await _ask_ids(connection, "lock_runs", questions.settling, fence.owner)
+            takeable = await _ask_ids(connection, "lock_takeable", questions.taking, fence.owner)
+            keys = await _ask(connection, "find_keys", questions.keys, "workspaces", "keys")
+            active = await _ask(connection, "find_active", questions.slots, "workspaces", "chats")
+    except psycopg.errors.LockNotAvailable as error:
+        if opened.rowcount >= 0:  # the fence opened: it was another lock
+            raise
+        raise DatabaseLost(f"cannot raise the fence of owner {fence.owner} yet: its row is locked") from error
     at = await opened.fetchone()
     if at is None:
         await connection.execute("ROLLBACK")

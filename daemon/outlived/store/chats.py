@@ -13,7 +13,9 @@ from outlived.store.rows import COLUMNS
 SQL = load_queries("runs.sql", COLUMNS)
 
 
-async def create(link: Link, workspace: str, chat_id: str, title: str | None, metadata: dict[str, Any]) -> bool:
+async def create(
+    link: Link, workspace: str, chat_id: str, title: str | None, metadata: dict[str, Any]
+) -> bool:
     """Insert the chat; False if it was there."""
     params = {
         "workspace": workspace,

@@ -45,9 +45,9 @@ async def migrate(link: Link) -> int:
         await connection.execute(SQL["lock"])
         await connection.execute(SQL["prepare"])
         cursor = await connection.execute(SQL["read_version"])
-        found = await cursor.fetchone()
-        assert found is not None
-        missing = [migration for migration in MIGRATIONS if migration.version > found[0]]
+        [(version, min_reader)] = await cursor.fetchall()
+        _check_readable(version, min_reader)  # a newer daemon may have been faster
+        missing = [migration for migration in MIGRATIONS if migration.version > version]
         for migration in missing:
             await connection.execute(read_sql(migration.file))
             await connection.execute(
@@ -63,9 +63,13 @@ async def _read_version(link: Link) -> int:
     if not prepared:
         return 0
     [(version, min_reader)] = await link.query(SQL["read_version"])
+    _check_readable(version, min_reader)
+    return int(version)
+
+
+def _check_readable(version: int, min_reader: int) -> None:
     if min_reader > NEWEST:
         raise SchemaRefused(
             f"cannot use this database: its schema is version {version} and needs a daemon that knows "
             f"version {min_reader} or newer; this one knows {NEWEST}. Upgrade outlive"
         )
-    return int(version)

@@ -44,7 +44,14 @@ class DatabaseLost(Exception):
 
 
 class QueryRefused(Exception):
-    """The database refused a statement: a conflict, a deadlock, a timeout, bad data, or a bug of ours."""
+    """The database refused a statement: a conflict, a deadlock, a timeout, bad data, or a bug of ours.
+
+    ``passing``: the same statement may succeed later, for the refusal was about what others did at that moment.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class _WireTimeLoader(TimestamptzLoader):
@@ -76,7 +83,20 @@ class TrioConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             return result
         except BaseException:
             self.pgconn.finish()
+            _abandon(gen)
             raise
+
+
+def _abandon(gen: PQGen[T]) -> None:
+    """End a generator whose connection is gone; leaving a pipeline it would wait once more on the way out."""
+    for _ in range(3):
+        try:
+            gen.close()
+        except RuntimeError:
+            continue  # it did wait
+        except psycopg.Error:
+            pass  # what it had to clean up is gone with the connection
+        return
 
 
 async def _wait_for(fd: int, wanted: Wait) -> Ready:
@@ -170,6 +190,19 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+@asynccontextmanager
+async def _take_turn(turn: trio.Lock | trio.Semaphore, seconds: float, purpose: str) -> AsyncIterator[None]:
+    """Hold ``turn``; waiting for it has a deadline of its own, so that a queue is not taken for a slow query."""
+    with trio.move_on_after(seconds) as waiting:
+        await turn.acquire()
+    if waiting.cancelled_caught:
+        raise DatabaseLost(f"cannot get a turn at the database in time ({purpose})")
+    try:
+        yield
+    finally:
+        turn.release()
+
+
 class Link:
     """One connection for one purpose, opened when it is needed and again after it failed."""
 
@@ -182,7 +215,7 @@ class Link:
     @asynccontextmanager
     async def use(self, seconds: float = QUERY_SECONDS) -> AsyncIterator[TrioConnection]:
         """The connection, for one exchange of at most ``seconds``. Raises DatabaseLost, QueryRefused."""
-        async with self._lock:
+        async with _take_turn(self._lock, seconds, self._purpose):
             try:
                 with trio.fail_after(seconds):
                     if self._connection is None or self._connection.closed:
@@ -233,22 +266,27 @@ def _translate(error: BaseException, purpose: str) -> DatabaseLost | QueryRefuse
     if isinstance(error, psycopg.OperationalError) and _means_lost(error):
         return DatabaseLost(f"cannot go on with the database ({purpose}): {_one_line(error)}")
     if isinstance(error, psycopg.Error):
-        return QueryRefused(f"cannot do this in the database ({purpose}): {_one_line(error)}")
+        passing = (error.sqlstate or "").startswith((*_CROWDED, _CONFLICT))
+        return QueryRefused(
+            f"cannot do this in the database ({purpose}): {_one_line(error)}", passing=passing
+        )
     return None
 
 
-_REFUSALS = ("40", "55", "57014")  # deadlock and serialization, lock timeout, statement timeout
+_CROWDED = ("40", "55", "57014")  # deadlock and serialization, lock timeout, statement timeout
+_CONFLICT = "23505"  # somebody else's row came first: it can be seen now
 
 
 def _means_lost(error: psycopg.OperationalError) -> bool:
     """Without a SQLSTATE the connection broke; most with one mean that the server is going or coming."""
-    return error.sqlstate is None or not error.sqlstate.startswith(_REFUSALS)
+    return error.sqlstate is None or not error.sqlstate.startswith(_CROWDED)
 
 
 class LinkPool:
     """A few links for one purpose; a caller waits for a free one."""
 
     def __init__(self, dsn: str, purpose: str, size: int) -> None:
+        self._purpose = purpose
         self._free = [Link(dsn, f"{purpose} {number}") for number in range(1, size + 1)]
         self._all = list(self._free)
         self._turn = trio.Semaphore(size)
@@ -257,17 +295,12 @@ class LinkPool:
         self, sql: LiteralString, params: dict[str, Any] | None = None, seconds: float = QUERY_SECONDS
     ) -> list[tuple[Any, ...]]:
         """Run one statement on a free link; waits for one at most ``seconds``."""
-        try:
-            with trio.fail_after(seconds):
-                await self._turn.acquire()
-        except trio.TooSlowError as error:
-            raise DatabaseLost("cannot get a turn at the database in time") from error
-        link = self._free.pop()
-        try:
-            return await link.query(sql, params, seconds)
-        finally:
-            self._free.append(link)
-            self._turn.release()
+        async with _take_turn(self._turn, seconds, self._purpose):
+            link = self._free.pop()
+            try:
+                return await link.query(sql, params, seconds)
+            finally:
+                self._free.append(link)
 
     def close(self) -> None:
         """Hang up on all of them."""

@@ -9,6 +9,7 @@ Not here: who may read what (``server``), writing (``batches.py``), live events 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -112,7 +113,7 @@ class Reads:
         return read_chat(rows[0]) if rows else None
 
     async def list_chats(
-        self, *, workspace: str | None, after: tuple[str, str, str] | None, limit: int
+        self, *, workspace: str | None, after: tuple[datetime, str, str] | None, limit: int
     ) -> Page[wire.Chat]:
         """Most recently active first, after the chat (time, workspace, id) ``after``."""
         at, after_workspace, after_chat = after or (None, None, None)

@@ -1,7 +1,8 @@
 """The desk given to an agent: what it does becomes events in the journal.
 
-1. Whatever an agent says is made storable first: NUL and lone surrogates become U+FFFD.
-2. One event's data stays within 256 KiB: text is split, anything else is cut and marked.
+1. Whatever an agent says is made storable first (``rules/text.py``); what cannot be is refused here, in the
+   agent's own task: the journal never meets it.
+2. One event's data stays within 256 KiB: text is split, names are cut, anything else is cut and marked.
 3. Emitting waits for room in the journal, a step for its commit.
 
 Not here: numbers and times of events (the journal), the message (``rules/message.py``).
@@ -9,7 +10,6 @@ Not here: numbers and times of events (the journal), the message (``rules/messag
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -19,14 +19,15 @@ from outlived.agents import Assignment
 from outlived.journal.items import MAX_DELTA_CHARS, Entry
 from outlived.journal.writer import Journal
 from outlived.rules.run import USAGE_FIELDS
+from outlived.rules.text import clean, clean_json
 from outlived.store.stops import RunProcess
 from outlived.supervisor.registry import Active
 
 T = TypeVar("T")
 
 MAX_DATA_BYTES = 256 << 10
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_SURROGATE = re.compile("[\ud800-\udfff]")
+NAME_CHARS = 1000
+MAX_USAGE = 2**53 - 1
 
 
 class RunDesk:
@@ -64,24 +65,25 @@ class RunDesk:
     async def step(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         self._steps += 1
         number = self._steps
-        await self._emit("step.started", {"step": number, "name": clean(name)})
+        data = {"step": number, "name": _clean_name(name)}
+        await self._emit("step.started", data)
         result = await fn(*args)
-        await self._emit("step.finished", {"step": number, "name": clean(name)}, wait=True)
+        await self._emit("step.finished", data, wait=True)
         return result
 
     async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None:  # noqa: A002 - the wire's word
-        data = {"tool_call_id": clean(tool_call_id), "name": clean(name), "input": input}
+        data = {"tool_call_id": _clean_name(tool_call_id), "name": _clean_name(name), "input": input}
         await self._emit_cut("tool.call", data, "input")
 
     async def tool_result(self, tool_call_id: str, output: Any, *, is_error: bool = False) -> None:
-        data = {"tool_call_id": clean(tool_call_id), "output": output, "is_error": is_error}
+        data = {"tool_call_id": _clean_name(tool_call_id), "output": output, "is_error": bool(is_error)}
         await self._emit_cut("tool.result", data, "output")
 
     async def data(self, name: str, value: Any) -> None:
-        await self._emit_cut("data", {"name": clean(name), "value": value}, "value")
+        await self._emit_cut("data", {"name": _clean_name(name), "value": value}, "value")
 
     async def log(self, stream: str, text: str) -> None:
-        text = clean(text)
+        stream, text = _clean_name(stream), clean(text)
         for start in range(0, len(text), MAX_DELTA_CHARS):
             await self._emit("log", {"stream": stream, "text": text[start : start + MAX_DELTA_CHARS]})
 
@@ -90,6 +92,9 @@ class RunDesk:
             raise ValueError(
                 f"cannot report usage of {', '.join(sorted(unknown))}: it is one of {USAGE_FIELDS}"
             )
+        for field, amount in report.items():
+            if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= MAX_USAGE:
+                raise ValueError(f"cannot report {field} of {amount!r}: it is an integer from 0 to {MAX_USAGE}")
         await self._emit("usage", dict(report))
 
     def note_process(self, process: RunProcess) -> None:
@@ -119,24 +124,6 @@ class RunDesk:
             await self._emit(type_, {**data, field: cleaned})
 
 
-def clean(text: str) -> str:
-    """Text that any table and any JSON reader takes."""
-    text = text.replace("\0", _REPLACEMENT)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _SURROGATE.sub(_REPLACEMENT, text)
-    return text
-
-
-def clean_json(value: Any) -> Any:
-    """A JSON value whose every string is clean. Raises TypeError for what JSON does not have."""
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, dict):
-        return {clean(str(name)): clean_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean_json(item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    raise TypeError(f"cannot store a {type(value).__name__} in an event: it is no JSON value")
+def _clean_name(name: str) -> str:
+    """A name, an id: something to look for, not to read."""
+    return clean(name)[:NAME_CHARS]

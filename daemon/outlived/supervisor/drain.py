@@ -2,13 +2,16 @@
 
 1. From the first moment no run is started; runs that are there have ``drain_seconds`` to end by themselves.
 2. Then they are cancelled (``shutdown``) and have their grace; told twice, the daemon waits for nothing (``forced``).
-3. A settlement that the database does not take before the deadline stays unwritten: its run stays active, the
-   log names it, and the daemon ends with status 1. The next owner settles it.
+3. Once the last agent has ended, the settlements have a deadline of their own. One that the database does not take
+   until then stays unwritten: its run stays active, the log names it, and the daemon ends with status 1. The next
+   owner settles it.
 
 Not here: closing doors, stopping Postgres (``house.py``).
 """
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
@@ -27,23 +30,26 @@ async def drain(supervisor: Supervisor, hurry: trio.Event) -> bool:
     supervisor.draining.set()
     settings = supervisor.settings.run
     log.info("draining", runs=len(supervisor.registry), drain_seconds=settings.drain_seconds)
-    await _wait_unless(supervisor, hurry, settings.drain_seconds)
+    registry = supervisor.registry
+    await _wait_unless(hurry, settings.drain_seconds, registry.wait_empty)
     if not hurry.is_set():
-        supervisor.registry.cancel_all(Cause.SHUTDOWN)
-        await _wait_unless(supervisor, hurry, settings.grace_seconds + KILL_SECONDS + SETTLE_SECONDS)
+        registry.cancel_all(Cause.SHUTDOWN)
+        await _wait_unless(hurry, settings.grace_seconds + KILL_SECONDS, registry.wait_performed)
     if hurry.is_set():
-        for active in supervisor.registry:
+        for active in registry:
             active.force()
-        with trio.move_on_after(KILL_SECONDS + SETTLE_SECONDS):
-            await supervisor.registry.wait_empty()
-    left = [active.run_id for active in supervisor.registry]
+        with trio.move_on_after(KILL_SECONDS):
+            await registry.wait_performed()
+    with trio.move_on_after(SETTLE_SECONDS):
+        await registry.wait_empty()
+    left = [active.run_id for active in registry]
     for run_id in left:
         log.error("run left unsettled: the next daemon will settle it", run_id=run_id)
     return not left
 
 
-async def _wait_unless(supervisor: Supervisor, hurry: trio.Event, seconds: float) -> None:
-    """Wait until no run is left, for so long, or until there is a hurry."""
+async def _wait_unless(hurry: trio.Event, seconds: float, condition: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the condition, for so long, or until there is a hurry."""
     with trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
 
@@ -52,5 +58,5 @@ async def _wait_unless(supervisor: Supervisor, hurry: trio.Event, seconds: float
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(wait_hurry)
-            await supervisor.registry.wait_empty()
+            await condition()
             nursery.cancel_scope.cancel()

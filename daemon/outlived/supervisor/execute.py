@@ -19,10 +19,11 @@ from outlived.agents.command import CommandAgent
 from outlived.journal.items import Entry, JournalRefused, OwnershipLost, RunSpec
 from outlived.journal.plan import read_input
 from outlived.rules.run import Fact
+from outlived.rules.text import clean
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import read_stop
 from outlived.supervisor import Supervisor
-from outlived.supervisor.desk import RunDesk, clean
+from outlived.supervisor.desk import RunDesk
 from outlived.supervisor.judge import End, Outcome, judge
 from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.stop import apply_stop
@@ -44,6 +45,7 @@ async def execute(supervisor: Supervisor, spec: RunSpec, run: wire.Run, active: 
         log.info("run started", run_id=run.id, chat_id=run.chat_id, agent=run.agent)
         desk = RunDesk(_assign(spec, run), supervisor.journal, active, supervisor.settings.run.grace_seconds)
         end = await _perform(supervisor, pick_agent(supervisor, spec.agent, spec.command), desk, run, active)
+        supervisor.registry.note_performed(active)
         if active.cause is Cause.LOST:
             log.warning("run lost: another owner has it", run_id=run.id)
             return

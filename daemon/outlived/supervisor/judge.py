@@ -13,12 +13,14 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import msgspec
 
 from outlived.agents import AgentFailed
 from outlived.rules.run import Status
+from outlived.rules.text import clean, clean_json, explain
 from outlived.supervisor.registry import Cause
 
-_MESSAGE_CHARS = 2000
+MAX_ERROR_BYTES = 16 << 10
 
 OWNER_LOST: dict[str, Any] = {
     "code": "owner_lost",
@@ -70,7 +72,18 @@ def describe(raised: BaseException) -> dict[str, Any]:
     """The error of the wire for an exception of an agent. A group of one is that one."""
     while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
         raised = raised.exceptions[0]
+    name = clean(type(raised).__name__)
+    said = explain(raised) or name
     if isinstance(raised, AgentFailed):
-        return raised.error
-    name = type(raised).__name__
-    return {"code": "exception", "message": str(raised)[:_MESSAGE_CHARS] or name, "exception": name}
+        return _check(raised.error) or {"code": "exception", "message": said, "exception": name}
+    return {"code": "exception", "message": said, "exception": name}
+
+
+def _check(error: dict[str, Any]) -> dict[str, Any] | None:
+    """An error that an agent made itself, clean; None if it cannot be stored, or is a novel."""
+    try:
+        cleaned: dict[str, Any] = clean_json(error)
+        fits = len(msgspec.json.encode(cleaned)) <= MAX_ERROR_BYTES
+    except (TypeError, RecursionError):
+        return None
+    return cleaned if fits else None

@@ -59,16 +59,25 @@ class Registry:
 
     def __init__(self) -> None:
         self._active: dict[str, Active] = {}
-        self._emptied = trio.lowlevel.ParkingLot()
+        self._performing: set[str] = set()
+        self._fewer = trio.lowlevel.ParkingLot()
 
-    def enter(self, run_id: str) -> Active:
+    def enter(self, run_id: str, *, performing: bool = True) -> Active:
+        """Take a run in; one that is only here to be settled is not ``performing``."""
         active = self._active[run_id] = Active(run_id)
+        if performing:
+            self._performing.add(run_id)
         return active
+
+    def note_performed(self, active: Active) -> None:
+        """Its agent has ended; what is left is to settle it."""
+        self._performing.discard(active.run_id)
+        if not self._performing:
+            self._fewer.unpark_all()
 
     def leave(self, active: Active) -> None:
         self._active.pop(active.run_id, None)
-        if not self._active:
-            self._emptied.unpark_all()
+        self.note_performed(active)
 
     def find(self, run_id: str) -> Active | None:
         return self._active.get(run_id)
@@ -77,9 +86,14 @@ class Registry:
         for active in list(self._active.values()):
             active.cancel(cause)
 
+    async def wait_performed(self) -> None:
+        """Return once no agent is at work."""
+        while self._performing:
+            await self._fewer.park()
+
     async def wait_empty(self) -> None:
         while self._active:
-            await self._emptied.park()
+            await self._fewer.park()
 
     def __iter__(self) -> Iterator[Active]:
         return iter(list(self._active.values()))

@@ -80,7 +80,7 @@ async def take_over(supervisor: Supervisor, run_ids: list[str]) -> int:
 async def _take_over(supervisor: Supervisor, run_ids: list[str], answer: Ticket[int]) -> None:
     try:
         taken = await supervisor.journal.take(run_ids)
-        actives = [supervisor.registry.enter(run.run_id) for run in taken]
+        actives = [supervisor.registry.enter(run.run_id, performing=False) for run in taken]
         try:
             if taken:
                 await _insist(supervisor, partial(_kill_processes, supervisor, [run.run_id for run in taken]))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from outlive.methods import METHODS
-from outlived.server.methods import chats, info, runs, start, stop, tail, wait
+from outlived.server.methods import chats, describe, info, runs, start, stop, tail, wait
 from outlived.server.session import Handler
 
 HANDLERS: dict[str, Handler] = {
     "server/info": info.info,
+    "server/describe": describe.describe_server,
     "run/start": start.start_run,
     "run/get": runs.get_run,
     "run/latest": runs.get_latest,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Annotated
+
 import msgspec
 
 from outlive import errors, wire
@@ -9,6 +12,8 @@ from outlived.identifiers import make_id
 from outlived.server.methods.cursors import read_cursor, write_cursor
 from outlived.server.session import Call, Session
 from outlived.store.chats import create
+
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 async def create_chat(session: Session, params: wire.ChatCreateParams, call: Call) -> wire.ChatCreated:  # noqa: ARG001
@@ -29,7 +34,7 @@ async def get_chat(session: Session, params: wire.ChatGetParams, call: Call) -> 
 
 async def list_chats(session: Session, params: wire.ChatListParams, call: Call) -> wire.ChatPage:  # noqa: ARG001
     """Most recently active first."""
-    cursor = read_cursor(params.cursor, tuple[wire.WireTime, str, str])
+    cursor = read_cursor(params.cursor, tuple[_Moment, wire.Workspace, wire.ChatId])
     async with session.turn():
         page = await session.supervisor.store.reads.list_chats(
             workspace=params.workspace, after=cursor, limit=params.limit

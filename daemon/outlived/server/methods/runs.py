@@ -8,10 +8,10 @@ from outlived.server.methods.cursors import read_cursor, write_cursor
 from outlived.server.session import Call, Session
 
 
-async def get_run(session: Session, params: wire.RunIdParams, call: Call) -> wire.RunAndMessage:  # noqa: ARG001
+async def get_run(session: Session, params: wire.RunIdParams, call: Call) -> wire.RunFound:  # noqa: ARG001
     """One run and its message."""
     async with session.turn():
-        return wire.RunAndMessage(*await find_run_and_message(session, params.run_id, params.workspace))
+        return wire.RunFound(*await find_run_and_message(session, params.run_id, params.workspace))
 
 
 async def get_latest(session: Session, params: wire.RunLatestParams, call: Call) -> wire.RunAndMessage:  # noqa: ARG001

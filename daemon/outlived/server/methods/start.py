@@ -7,9 +7,8 @@ from outlived.server.session import Call, Session
 from outlived.supervisor.start import start
 
 
-async def start_run(session: Session, params: wire.RunStartParams, call: Call) -> wire.RunStarted:
-    """Start a run. What the journal has in hand is answered, whatever the client cancels."""
-    call.cancellable = False
+async def start_run(session: Session, params: wire.RunStartParams, call: Call) -> wire.RunStarted:  # noqa: ARG001
+    """Start a run."""
 
     def attach(run: wire.Run) -> None:
         if not params.detached:

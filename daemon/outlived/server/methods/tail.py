@@ -12,12 +12,9 @@ from outlived.server.subscription import Subscription
 
 async def tail_run(session: Session, params: wire.RunTailParams, call: Call) -> wire.RunTailed:
     """Subscribe: the reply first, then the events after the cursor."""
-    if len(session.subscriptions) >= wire.MAX_SUBSCRIPTIONS:
-        raise errors.Overloaded(
-            f"cannot take more than {wire.MAX_SUBSCRIPTIONS} subscriptions on a connection"
-        )
     async with session.turn():
         run, message = await find_run_and_message(session, params.run_id, params.workspace)
+        _check_room(session)
         cursor = run.last_seq if params.after_seq is None else params.after_seq
         _check_cursor(run, cursor)
         subscription = Subscription(
@@ -39,6 +36,14 @@ def _begin(session: Session, subscription: Subscription) -> None:
         subscription.end("draining")
     elif session.gone:
         subscription.end("unsubscribed")
+
+
+def _check_room(session: Session) -> None:
+    """Within the turn, after its last wait: tails that are asked for together are counted one by one."""
+    if len(session.subscriptions) >= wire.MAX_SUBSCRIPTIONS:
+        raise errors.Overloaded(
+            f"cannot take more than {wire.MAX_SUBSCRIPTIONS} subscriptions on a connection"
+        )
 
 
 def _check_cursor(run: wire.Run, cursor: int) -> None:

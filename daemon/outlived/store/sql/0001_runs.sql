@@ -97,7 +97,7 @@ CREATE UNIQUE INDEX runs_key ON outlived.runs (workspace, idempotency_key) WHERE
 CREATE INDEX runs_unsettled ON outlived.runs (owner) WHERE status NOT IN {terminal};
 CREATE INDEX runs_by_workspace ON outlived.runs (workspace, id);
 
--- A settled run is settled: whatever a statement says, it does not become anything else.
+-- A settled run is settled: whatever a statement says, nothing that is the fold of its log changes any more.
 CREATE FUNCTION outlived.refuse_unsettling() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'cannot change run %: it is settled (%)', OLD.id, OLD.status
@@ -105,10 +105,14 @@ BEGIN
 END $$;
 
 CREATE TRIGGER runs_terminal_is_final BEFORE UPDATE ON outlived.runs FOR EACH ROW
-    WHEN (OLD.status IN {terminal} AND (
-        NEW.status <> OLD.status OR NEW.last_seq <> OLD.last_seq OR NEW.epoch <> OLD.epoch
-        OR NEW.error IS DISTINCT FROM OLD.error OR NEW.finished_at IS DISTINCT FROM OLD.finished_at
-        OR NEW.stop_requested_at IS DISTINCT FROM OLD.stop_requested_at))
+    WHEN (OLD.status IN {terminal}
+        AND (OLD.status, OLD.attempt, OLD.epoch, OLD.owner, OLD.step_count, OLD.last_seq, OLD.error,
+             OLD.input_tokens, OLD.output_tokens, OLD.cached_tokens, OLD.cost_micro_usd,
+             OLD.stop_requested_at, OLD.stop_reason, OLD.created_at, OLD.started_at, OLD.finished_at, OLD.updated_at)
+        IS DISTINCT FROM
+            (NEW.status, NEW.attempt, NEW.epoch, NEW.owner, NEW.step_count, NEW.last_seq, NEW.error,
+             NEW.input_tokens, NEW.output_tokens, NEW.cached_tokens, NEW.cost_micro_usd,
+             NEW.stop_requested_at, NEW.stop_reason, NEW.created_at, NEW.started_at, NEW.finished_at, NEW.updated_at))
     EXECUTE FUNCTION outlived.refuse_unsettling();
 
 CREATE TABLE outlived.messages (

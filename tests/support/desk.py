@@ -1,0 +1,130 @@
+"""A desk that remembers: for tests of agents, which know of no journal."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from outlived.agents import Agent, Assignment
+from outlived.identifiers import make_id
+from outlived.store.stops import RunProcess
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class RememberingDesk:
+    """Everything an agent did, in order. ``room`` and ``durable`` hold it up while they are not set."""
+
+    assignment: Assignment
+    grace_seconds: float = 20.0
+    did: list[tuple[Any, ...]] = attrs.Factory(list)
+    process: RunProcess | None = None
+    ended: bool = False
+    own_error: dict[str, Any] | None = None
+    hurry: trio.Event = attrs.Factory(trio.Event)
+    room: trio.Event = attrs.Factory(trio.Event)
+    durable: trio.Event = attrs.Factory(trio.Event)
+    refuse: BaseException | None = None
+    _changed: trio.Event = attrs.Factory(trio.Event)
+
+    def _note(self, *what: Any) -> None:
+        self.did.append(what)
+        self._changed.set()
+
+    async def _take(self, *what: Any) -> None:
+        """As the real desk: what is said is taken once there is room."""
+        if self.refuse is not None:
+            raise self.refuse
+        await self.room.wait()
+        self._note(*what)
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(what[1] for what in self.did if what[0] == "text")
+
+    @property
+    def logged(self) -> str:
+        """What was logged so far."""
+        return "".join(what[2] for what in self.did if what[0] == "log")
+
+    async def wait_text(self, text: str, seconds: float = 20.0) -> None:
+        """Return once ``text`` is part of the answer."""
+        with trio.fail_after(seconds):
+            while text not in self.text:
+                self._changed = trio.Event()
+                await self._changed.wait()
+
+    async def wait_hurry(self) -> None:
+        await self.hurry.wait()
+
+    async def emit_text(self, text: str) -> None:
+        await self._take("text", text)
+
+    async def emit_reasoning(self, text: str) -> None:
+        await self._take("reasoning", text)
+
+    async def step(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        self._note("step.started", name)
+        await trio.lowlevel.checkpoint()
+        result = await fn(*args)
+        self._note("step.finished", name)
+        await self.durable.wait()
+        return result
+
+    async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None:  # noqa: A002
+        await self._take("tool.call", tool_call_id, name, input)
+
+    async def tool_result(self, tool_call_id: str, output: Any, *, is_error: bool = False) -> None:
+        await self._take("tool.result", tool_call_id, output, is_error)
+
+    async def data(self, name: str, value: Any) -> None:
+        await self._take("data", name, value)
+
+    async def log(self, stream: str, text: str) -> None:
+        await self._take("log", stream, text)
+
+    async def usage(self, **report: int) -> None:
+        await self._take("usage", report)
+
+    def note_process(self, process: RunProcess) -> None:
+        self.process = process
+
+    def note_end(self, error: dict[str, Any] | None) -> None:
+        self.ended, self.own_error = True, error
+
+
+def make_desk(text: str = "", *, grace_seconds: float = 20.0, **assignment: Any) -> RememberingDesk:
+    """A desk with room, whose steps are durable at once; ``durable`` and ``room`` may be replaced."""
+    given = {"workspace": "default", "chat_id": "chat", "attempt": 1, "metadata": {}, **assignment}
+    desk = RememberingDesk(Assignment(run_id=make_id(), input=text, **given), grace_seconds)
+    desk.room.set()
+    desk.durable.set()
+    return desk
+
+
+@attrs.frozen
+class Seen:
+    """How a performance ended. ``raised`` is without the groups around a single exception."""
+
+    cancelled: bool
+    raised: BaseException | None
+
+
+async def perform(agent: Agent, desk: RememberingDesk, scope: trio.CancelScope | None = None) -> Seen:
+    """Let an agent do its turn in a scope that others may cancel, as the supervisor does."""
+    raised: BaseException | None = None
+    with scope or trio.CancelScope() as own:
+        try:
+            await agent.perform(desk)
+        except* trio.Cancelled:
+            raise
+        except* BaseException as group:  # noqa: BLE001 - an agent may raise anything
+            raised = group
+    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]
+    return Seen(own.cancelled_caught, raised)

@@ -1,0 +1,33 @@
+"""Looking at processes from outside, through /proc: those of runs, those that are gone."""
+
+import contextlib
+import os
+from pathlib import Path
+
+VARIABLE = b"OUTLIVE_RUN_ID="
+
+
+def find_run_processes(run_ids: set[str]) -> dict[int, str]:
+    """Every living process that carries the id of one of these runs; pid -> run id."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                environment = (entry / "environ").read_bytes().split(b"\0")
+                ids = {
+                    variable.removeprefix(VARIABLE).decode()
+                    for variable in environment
+                    if variable.startswith(VARIABLE)
+                }
+                if ids & run_ids and is_alive(int(entry.name)):
+                    found[int(entry.name)] = (ids & run_ids).pop()
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process; a zombie is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
