@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 from outlive.places import socket_path, state_directory
 from outlived import __version__
@@ -25,10 +26,22 @@ def main(argv: list[str] | None = None) -> int:
         return _serve(settings, options)
     except SettingsRefused as error:
         return _complain(error)
+    except KeyboardInterrupt:  # before the house listens
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line and knows no abbreviated options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"outlived: {message}; see: {self.prog} --help\n")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="outlived", description="Runs agent turns that outlive the client that started them."
     )
     parser.add_argument("--version", action="version", version=f"outlived {__version__}")

@@ -10,7 +10,7 @@ import fcntl
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,7 +29,7 @@ def open_home(path: Path) -> Iterator[str]:
         raise HomeRefused(f"cannot use state directory {path}: {reason}") from error
     try:
         _take(path, lock)
-        yield _read_id(path)
+        yield _read_or_make_id(path)
     finally:
         os.close(lock)
 
@@ -42,19 +42,18 @@ def _take(path: Path, lock: int) -> None:
         raise HomeRefused(
             f"cannot use state directory {path}: another daemon (pid {holder}) has it"
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    with suppress(OSError):  # only to tell who it is: a full disk is no reason to refuse
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
 
-def _read_id(path: Path) -> str:
+def _read_or_make_id(path: Path) -> str:
     file = path / "home_id"
     try:
+        if not file.exists():
+            aside = path / "home_id.new"
+            aside.write_text(f"{uuid.uuid4()}\n", "ascii")
+            aside.rename(file)
         return str(uuid.UUID(file.read_text("ascii").strip()))
-    except FileNotFoundError:
-        home_id = str(uuid.uuid4())
-        aside = path / "home_id.new"
-        aside.write_text(f"{home_id}\n", "ascii")
-        aside.rename(file)
-        return home_id
     except (OSError, ValueError) as error:
-        raise HomeRefused(f"cannot read {file}: {error}") from error
+        raise HomeRefused(f"cannot read {file}, or make it: {error}") from error

@@ -4,7 +4,8 @@ Start: home and lock, socket lock, Postgres, schema, registration, first sweep, 
 door closes, runs drain, settle, the journal flushes, connections are told, this owner retires, Postgres stops.
 
 Those who use a service end before it: sessions and runs have nurseries of their own inside that of the actors,
-and an outer scope is never cancelled to stop an inner one.
+and an outer scope is never cancelled to stop an inner one. Told to stop before its door is open, the daemon gives
+the start up, at whatever point it is.
 """
 
 from __future__ import annotations
@@ -64,8 +65,42 @@ class Place:
     database: str | None
 
 
+@attrs.define(eq=False)
+class Ears:
+    """The signals that ask for an end: the first ends the start, or the serving; every further one means faster."""
+
+    opening: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    serving: bool = False
+    told: trio.Event = attrs.Factory(trio.Event)
+    hurry: trio.Event = attrs.Factory(trio.Event)
+
+    async def listen(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if self.told.is_set():
+                log.warning("told again to stop", signal=name)
+                self.hurry.set()
+                continue
+            log.info("stopping", signal=name)
+            self.told.set()
+            if not self.serving:
+                self.opening.cancel()
+
+
 async def live(settings: Settings, place: Place) -> bool:
     """Run the daemon until it is told to stop; True after a clean stop. Raises one of REFUSALS."""
+    ears, clean = Ears(), True
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ears.listen, signals)
+            with ears.opening:
+                clean = await _live(settings, place, ears)
+            nursery.cancel_scope.cancel()
+    return clean
+
+
+async def _live(settings: Settings, place: Place, ears: Ears) -> bool:
+    """Open the rooms up to the store, live, and close them again."""
     with open_home(place.state_dir) as home_id:
         mode = int(settings.server.socket_mode, 8)
         with bind(place.socket, mode=mode, group=settings.server.socket_group) as sock:
@@ -80,7 +115,7 @@ async def live(settings: Settings, place: Place) -> bool:
                         sole_owner=embedded is not None,
                         started_at=write_time(datetime.now(UTC)),
                     )
-                    return await _live_here(settings, home, store, embedded, sock, services)
+                    return await _live_here(settings, home, store, embedded, sock, services, ears)
                 finally:
                     services.cancel_scope.cancel()
                     store.close()
@@ -104,6 +139,7 @@ async def _live_here(
     embedded: Embedded | None,
     sock: trio.socket.SocketType,
     services: trio.Nursery,
+    ears: Ears,
 ) -> bool:
     """Open the rooms above the store, live, and close them again."""
     hub = Hub()
@@ -132,39 +168,29 @@ async def _live_here(
         services.start_soon(keep, "term watch", partial(watch_term, supervisor))
         services.start_soon(keep, "sweeper", partial(sweep, supervisor))
         services.start_soon(keep, "tail poller", partial(watch_elsewhere, hub, store.reads, journal.owns))
-        clean = await _serve(supervisor, sock)
+        clean = await _serve(supervisor, sock, ears)
         runs.cancel_scope.cancel()
     await _retire(supervisor)
     return clean
 
 
-async def _serve(supervisor: Supervisor, sock: trio.socket.SocketType) -> bool:
+async def _serve(supervisor: Supervisor, sock: trio.socket.SocketType, ears: Ears) -> bool:
     """Keep the door open until a signal, then close everything that uses the journal; True if all is settled."""
     listener = Listener(supervisor, sock)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as doors:
-            doors.start_soon(keep, "listener", listener.serve)
-            log.info(
-                "serving", version=__version__, socket=supervisor.home.socket, owner=supervisor.journal.owner
-            )
-            number = await anext(signals)
-            log.info("stopping", signal=signal.Signals(number).name)
-            listener.stop_accepting()
-            hurry = trio.Event()
-            doors.start_soon(_watch_hurry, signals, hurry)
-            settled = await drain(supervisor, hurry)
-            away = supervisor.journal.degraded  # and the drain has waited for it in vain
-            flushed = (settled or not away) and await _flush(supervisor)
-            await listener.close()
-            doors.cancel_scope.cancel()
+    async with trio.open_nursery() as doors:
+        doors.start_soon(keep, "listener", listener.serve)
+        log.info(
+            "serving", version=__version__, socket=supervisor.home.socket, owner=supervisor.journal.owner
+        )
+        ears.serving = True
+        await ears.told.wait()
+        listener.stop_accepting()
+        settled = await drain(supervisor, ears.hurry)
+        away = supervisor.journal.degraded  # and the drain has waited for it in vain
+        flushed = (settled or not away) and await _flush(supervisor)
+        await listener.close()
+        doors.cancel_scope.cancel()
     return settled and flushed
-
-
-async def _watch_hurry(signals: AsyncIterator[int], hurry: trio.Event) -> None:
-    """Every further signal means: faster."""
-    async for number in signals:
-        log.warning("told again to stop", signal=signal.Signals(number).name)
-        hurry.set()
 
 
 async def _flush(supervisor: Supervisor) -> bool:

@@ -75,7 +75,7 @@ def test_an_attached_start_as_a_notification(shared_daemon: Daemon, wire: Wire):
 
 
 def test_who_joins_does_not_attach(shared_daemon: Daemon, wire: Wire):
-    """detached false binds only where created is true: who joined a run leaves it alone."""
+    """Attaching binds only where created is true: who joined a run leaves it alone."""
     run = start_endless(wire, chat_id="joined")
     with shared_daemon.connect() as leaving:
         answer = leaving.call("run/start", **ATTACHED, chat_id="joined", on_active="join")

@@ -48,14 +48,21 @@ def test_a_chat_without_a_name_gets_one(wire: Wire):
 def test_an_existing_chat_is_returned_as_it_is(wire: Wire):
     """Creating a chat that is there changes nothing of it, and says created false."""
     chat = wire.call("chat/create", chat_id="there", title="old", metadata={"a": 1})["chat"]
-    assert wire.call("chat/create", chat_id="there", title="new", metadata={}) == {"chat": chat, "created": False}
+    assert wire.call("chat/create", chat_id="there", title="new", metadata={}) == {
+        "chat": chat,
+        "created": False,
+    }
 
 
 def test_a_start_makes_its_chat(wire: Wire):
     """run/start creates the chat it names; creating it afterwards finds it."""
     run = perform(wire, chat_id="by-start")
     answer = wire.call("chat/create", chat_id="by-start", title="too late")
-    assert (answer["created"], answer["chat"]["title"], answer["chat"]["last_run_id"]) == (False, None, run["id"])
+    assert (answer["created"], answer["chat"]["title"], answer["chat"]["last_run_id"]) == (
+        False,
+        None,
+        run["id"],
+    )
 
 
 def test_a_run_goes_into_a_chat_that_is_there(wire: Wire):

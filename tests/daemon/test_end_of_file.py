@@ -67,7 +67,12 @@ def test_a_tail_that_is_asked_for_last(shared_daemon: Daemon, wire: Wire):
 
 def test_a_line_without_its_newline_is_none(shared_daemon: Daemon, wire: Wire):
     """What stands after the last newline is no request: it is neither executed nor answered."""
-    line = {"jsonrpc": "2.0", "id": 1, "method": "run/start", "params": {"agent": "demo", "chat_id": "unended"}}
+    line = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "run/start",
+        "params": {"agent": "demo", "chat_id": "unended"},
+    }
     with shared_daemon.connect() as leaving:
         leaving.send_raw(json.dumps(line).encode())
         leaving.end_sending()

@@ -126,7 +126,11 @@ def test_an_overlong_line_is_answered_once(wire: Wire):
     for size in (LIMIT + 1, 5 * LIMIT):
         wire.send_raw(pad(size) + b"\n" + pad(100) + b"\n")
         error = wire.read()
-        assert (error["id"], error["error"]["code"], error["error"]["data"]["type"]) == (None, 413, "too_large")
+        assert (error["id"], error["error"]["code"], error["error"]["data"]["type"]) == (
+            None,
+            413,
+            "too_large",
+        )
         assert wire.read()["id"] == "padded"
     wire.assert_silent()
 
@@ -153,7 +157,12 @@ def test_a_request_may_nest_64_deep(wire: Wire):
     """With the request itself as depth 1, depth 64 is read and stored, and depth 65 is not."""
     deepest = nest(62)
     assert wire.call("chat/create", chat_id="deep", metadata=deepest)["chat"]["metadata"] == deepest
-    line = {"jsonrpc": "2.0", "id": 1, "method": "chat/create", "params": {"chat_id": "deeper", "metadata": nest(63)}}
+    line = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "chat/create",
+        "params": {"chat_id": "deeper", "metadata": nest(63)},
+    }
     assert_refused(ask(wire, json.dumps(line).encode()), -32700, "parse_error", None)
 
 
@@ -170,7 +179,9 @@ def test_lists_count_as_depth(wire: Wire):
 # ---------------------------------------------------------------- ids
 
 
-@pytest.mark.parametrize("request_id", [0, -1, 2**53 + 1, 2**63, 2**64 + 1, -(2**70), "", "1", "ü\u2028😀", "x" * 50_000])
+@pytest.mark.parametrize(
+    "request_id", [0, -1, 2**53 + 1, 2**63, 2**64 + 1, -(2**70), "", "1", "ü\u2028😀", "x" * 50_000]
+)
 def test_an_id_comes_back_as_it_was_sent(wire: Wire, request_id):
     """Any string and any integer is an id, with a result and with an error."""
     for method in ("server/info", "no/such"):
@@ -183,9 +194,12 @@ def test_an_id_comes_back_as_it_was_sent(wire: Wire, request_id):
 
 def test_an_id_in_flight_is_refused(wire: Wire):
     """A second request with an id in flight is answered -32600 under that id; the first one goes on; once it is
-    answered the id is free."""
+    answered the id is free.
+    """
     run = start_endless(wire)
-    wait = json.dumps({"jsonrpc": "2.0", "id": "twice", "method": "run/wait", "params": {"run_id": run["id"]}})
+    wait = json.dumps(
+        {"jsonrpc": "2.0", "id": "twice", "method": "run/wait", "params": {"run_id": run["id"]}}
+    )
     info = '{"jsonrpc":"2.0","id":"twice","method":"server/info"}'
     wire.send_raw(f"{wait}\n{info}\n".encode())
     error = wire.read()
@@ -254,7 +268,10 @@ def test_many_requests_in_one_write(wire: Wire):
 
 def test_a_request_byte_by_byte(wire: Wire):
     """A request may come in any pieces, also in the middle of a character."""
-    line = json.dumps({"jsonrpc": "2.0", "id": "ü😀", "method": "server/info"}, ensure_ascii=False).encode() + b"\n"
+    line = (
+        json.dumps({"jsonrpc": "2.0", "id": "ü😀", "method": "server/info"}, ensure_ascii=False).encode()
+        + b"\n"
+    )
     for number in range(len(line)):
         wire.send_raw(line[number : number + 1])
     assert wire.wait_reply("ü😀")["name"] == "outlived"

@@ -28,8 +28,16 @@ REQUIRED = {
 WORKSPACED = [method for method in GOOD if method not in {"server/info", "run/untail", "$/cancel_request"}]
 NO_TEXT = [1, 1.5, True, [], {}]
 ILL_TYPED = [
-    *[("run/start", field, value) for field in ("agent", "workspace", "idempotency_key") for value in NO_TEXT],
-    *[("run/start", field, value) for field in ("created_by", "cwd", "trigger", "on_active") for value in NO_TEXT],
+    *[
+        ("run/start", field, value)
+        for field in ("agent", "workspace", "idempotency_key")
+        for value in NO_TEXT
+    ],
+    *[
+        ("run/start", field, value)
+        for field in ("created_by", "cwd", "trigger", "on_active")
+        for value in NO_TEXT
+    ],
     *[("run/start", "detached", value) for value in (0, 1, "true", None, [])],
     *[("run/start", "metadata", value) for value in (1, "{}", [], True)],
     *[("run/start", "input", value) for value in (1, None, True, {})],
@@ -47,7 +55,11 @@ ILL_TYPED = [
     *[("$/cancel_request", "id", value) for value in (1.5, True, None, [], {})],
     *[("run/stop", "reason", value) for value in NO_TEXT],
     *[(method, "workspace", value) for method in WORKSPACED for value in ("", "a b", "x" * 65, 1, ["a"])],
-    *[(method, "chat_id", value) for method in ("chat/get", "chat/messages", "run/latest") for value in ("", "ä", 1)],
+    *[
+        (method, "chat_id", value)
+        for method in ("chat/get", "chat/messages", "run/latest")
+        for value in ("", "ä", 1)
+    ],
 ]
 
 
@@ -101,7 +113,9 @@ def test_a_refused_start_stores_nothing(wire: Wire):
     for fault in faults:
         wire.refuse("run/start", agent="demo", chat_id="untouched", idempotency_key="unused", **fault)
     assert wire.refuse("chat/get", chat_id="untouched").type == "not_found"
-    assert wire.call("run/start", agent="demo", chat_id="untouched", idempotency_key="unused")["created"] is True
+    assert (
+        wire.call("run/start", agent="demo", chat_id="untouched", idempotency_key="unused")["created"] is True
+    )
 
 
 def test_a_refused_stop_stops_nothing(wire: Wire):

@@ -79,7 +79,11 @@ def test_an_acknowledged_start_is_in_the_database(shared_daemon: Daemon, wire: W
     """At the moment of the reply another connection to the database sees run, messages, chat and first event."""
     run = start(wire, input="kept")
     with psycopg.connect(shared_daemon.database) as connection:
-        for table in ("runs r WHERE r.id", "messages m WHERE m.run_id", "events e WHERE e.seq = 1 AND e.run_id"):
+        for table in (
+            "runs r WHERE r.id",
+            "messages m WHERE m.run_id",
+            "events e WHERE e.seq = 1 AND e.run_id",
+        ):
             assert connection.execute(f"SELECT 1 FROM outlived.{table} = %s", [run["id"]]).fetchone(), table
 
 
@@ -89,7 +93,10 @@ def test_the_log_begins_with_its_creation(wire: Wire):
     events, _ = wire.tail(run["id"])
     created = {"trigger": "user", "agent": "demo", "status": "pending", "owner": run["owner"], "epoch": 1}
     assert (events[0]["type"], events[0]["data"]) == ("run.created", created)
-    assert (events[1]["type"], events[1]["data"]) == ("run.started", {"attempt": 1, "owner": run["owner"], "epoch": 1})
+    assert (events[1]["type"], events[1]["data"]) == (
+        "run.started",
+        {"attempt": 1, "owner": run["owner"], "epoch": 1},
+    )
     types = [event["type"] for event in events]
     deltas = types.count("text.delta")
     assert types[2:] == ["step.started", *["text.delta"] * deltas, "step.finished", "run.settled"]
@@ -122,7 +129,9 @@ def test_an_active_chat_refuses_a_second_start(wire: Wire):
 
 def test_join_returns_the_active_run(wire: Wire):
     """With on_active join the active run is returned, not created, and no message is stored; a free chat gets a run."""
-    first = wire.call("run/start", agent="demo", chat_id="joined", on_active="join", metadata=ENDLESS, input="a b")
+    first = wire.call(
+        "run/start", agent="demo", chat_id="joined", on_active="join", metadata=ENDLESS, input="a b"
+    )
     run = first["run"]
     assert first["created"] is True
     answer = wire.call("run/start", agent="demo", chat_id="joined", on_active="join", input="other")
@@ -130,7 +139,9 @@ def test_join_returns_the_active_run(wire: Wire):
     assert len(wire.call("chat/messages", chat_id="joined")["messages"]) == 2
 
 
-@pytest.mark.parametrize(("params", "path"), [({}, "$.agent"), ({"agent": "demo", "command": ["true"]}, "$.command")])
+@pytest.mark.parametrize(
+    ("params", "path"), [({}, "$.agent"), ({"agent": "demo", "command": ["true"]}, "$.command")]
+)
 def test_exactly_one_of_agent_and_command_is_needed(wire: Wire, params, path):
     """A start with neither or both of agent and command is refused, and says so of a field."""
     error = wire.refuse("run/start", **params)
@@ -171,7 +182,7 @@ def test_metadata_has_a_size(wire: Wire):
 
 
 def test_a_directory_that_is_none_is_refused(wire: Wire):
-    """cwd must be an absolute path of a directory."""
+    """A cwd must be an absolute path of a directory."""
     for cwd in ("/no/such/directory", "tmp", "/etc/passwd"):
         error = wire.refuse("run/start", command=["true"], cwd=cwd)
         assert (error.code, error.data["path"]) == (-32602, "$.cwd"), cwd
@@ -198,7 +209,11 @@ def test_the_environment_is_never_told(wire: Wire):
 
 def test_parts_are_an_input(wire: Wire):
     """A list of parts is stored as the user's message; the agent gets its texts one after another."""
-    parts = [{"type": "text", "text": "hello "}, {"type": "file", "url": "x://y"}, {"type": "text", "text": "world"}]
+    parts = [
+        {"type": "text", "text": "hello "},
+        {"type": "file", "url": "x://y"},
+        {"type": "text", "text": "world"},
+    ]
     run = perform(wire, chat_id="parts", input=parts)
     user, assistant = wire.call("chat/messages", chat_id="parts")["messages"]
     assert user["parts"] == parts
@@ -288,7 +303,12 @@ def test_many_starts_at_once_are_all_answered(wire: Wire):
     """A hundred starts in one write get a hundred different runs, every one of them durable and settled."""
     ids = range(1000, 1100)
     requests = [
-        {"jsonrpc": "2.0", "id": number, "method": "run/start", "params": {"agent": "demo", "input": str(number)}}
+        {
+            "jsonrpc": "2.0",
+            "id": number,
+            "method": "run/start",
+            "params": {"agent": "demo", "input": str(number)},
+        }
         for number in ids
     ]
     wire.send_raw(b"".join(json.dumps(request).encode() + b"\n" for request in requests))

@@ -63,7 +63,9 @@ def test_a_chat_without_workspace_is_in_default(wire: Wire):
     assert wire.call("run/latest", chat_id="plain")["run"]["id"] == run["id"]
     assert wire.call("chat/get", chat_id="plain")["chat"]["workspace"] == "default"
     assert [found["id"] for found in wire.call("run/list", chat_id="plain")["runs"]] == [run["id"]]
-    assert {message["run_id"] for message in wire.call("chat/messages", chat_id="plain")["messages"]} == {run["id"]}
+    assert {message["run_id"] for message in wire.call("chat/messages", chat_id="plain")["messages"]} == {
+        run["id"]
+    }
 
 
 def test_lists_are_of_one_workspace_or_of_all(wire: Wire):
@@ -71,7 +73,9 @@ def test_lists_are_of_one_workspace_or_of_all(wire: Wire):
     here, there = perform(wire, workspace="list-here"), perform(wire, workspace="list-there")
     assert [run["id"] for run in wire.call("run/list", workspace="list-here")["runs"]] == [here["id"]]
     assert [run["id"] for run in wire.call("run/list", limit=2)["runs"]] == [there["id"], here["id"]]
-    assert [chat["id"] for chat in wire.call("chat/list", workspace="list-there")["chats"]] == [there["chat_id"]]
+    assert [chat["id"] for chat in wire.call("chat/list", workspace="list-there")["chats"]] == [
+        there["chat_id"]
+    ]
 
 
 @pytest.mark.parametrize("workspace", ["a", "AZaz09._:@/-", "x" * 64])

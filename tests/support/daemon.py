@@ -35,6 +35,8 @@ class Daemon:
         self.state = directory / "state"
         self.log = directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.before: list[str] = []
+        """A command that runs the daemon's, such as ``unshare``."""
         directory.mkdir(parents=True, exist_ok=True)
         self.config.write_text(config)
 
@@ -42,7 +44,7 @@ class Daemon:
     def command(self) -> list[str]:
         database = ["--database", self.database] if self.database else []
         places = ["--config", str(self.config), "--socket", str(self.socket), "--state-dir", str(self.state)]
-        return [sys.executable, "-m", "outlived", "serve", *places, *database]
+        return [*self.before, sys.executable, "-m", "outlived", "serve", *places, *database]
 
     def start(self, wait: bool = True) -> "Daemon":
         """Start it; return once it answers."""

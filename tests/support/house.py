@@ -29,13 +29,13 @@ from outlived.chores.heartbeat import beat
 from outlived.chores.sweeper import sweep
 from outlived.identifiers import make_id
 from outlived.journal.hub import Hub
-from outlived.journal.items import Entry, RunSpec
+from outlived.journal.items import Entry
 from outlived.journal.tail import watch_elsewhere
 from outlived.journal.writer import Journal
 from outlived.rules.leases import ProcessIdentity
 from outlived.rules.run import Event
 from outlived.settings import OwnerSettings, RunSettings, Settings, SweepSettings
-from outlived.store import Link, Store, open_store
+from outlived.store import Link, LinkPool, Reads, Store, open_store
 from outlived.store.owners import Registration, register, retire
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import RunProcess
@@ -44,6 +44,7 @@ from outlived.supervisor import start as door
 from outlived.supervisor.registry import Registry
 from outlived.supervisor.term import begin_term, watch_term
 from outlived.supervisor.trust import Trust
+from tests.support.journals import make_spec
 
 DEADLINE = 20.0
 """Seconds. Generous: a deadline is there to end a broken test, not to measure."""
@@ -92,11 +93,19 @@ async def wait_for(condition: Callable[[], Any], seconds: float = DEADLINE, what
 
 @attrs.frozen(eq=False)
 class House:
-    """The rooms, and the few things tests do with them. ``services`` is for actors that a test starts itself."""
+    """The rooms, and the few things tests do with them. ``services`` is for actors that a test starts itself.
+
+    ``reads`` sees the database whatever way the rooms themselves have to it.
+    """
 
     dsn: str
     supervisor: Supervisor
     services: trio.Nursery
+    reads: Reads
+
+    @property
+    def registry(self) -> Registry:
+        return self.supervisor.registry
 
     async def start(self, agent: str | None = "demo", **params: Any) -> wire.Run:
         """Start a run as a trusted caller; returns at its commit."""
@@ -116,23 +125,23 @@ class House:
             return run if run.finished_at is not None else None
 
         run: wire.Run = await wait_for(look, seconds, f"run {run_id} is settled")
-        await wait_for(lambda: self.supervisor.registry.find(run_id) is None, seconds, "its task has ended")
+        await wait_for(lambda: self.registry.find(run_id) is None, seconds, "its task has ended")
         return run
 
     async def read_run(self, run_id: str) -> wire.Run:
-        run = await self.supervisor.store.reads.get_run(run_id)
+        run = await self.reads.get_run(run_id)
         assert run is not None, run_id
         return run
 
     async def read_message(self, run_id: str) -> wire.Message:
-        found = await self.supervisor.store.reads.get_run_and_message(run_id)
+        found = await self.reads.get_run_and_message(run_id)
         assert found is not None, run_id
         return found[1]
 
     async def read_log(self, run_id: str) -> list[Event]:
         """The whole log of a run."""
         found: list[Event] = []
-        while page := await self.supervisor.store.reads.list_events(run_id, len(found)):
+        while page := await self.reads.list_events(run_id, len(found)):
             found += [Event(each.seq, each.at, each.type, msgspec.json.decode(each.data)) for each in page]
         return found
 
@@ -163,6 +172,7 @@ async def ask(dsn: str, sql: str, **params: Any) -> list[tuple[Any, ...]]:
 async def open_house(
     dsn: str,
     *,
+    through: str | None = None,
     agents: Mapping[str, Agent | Act] | None = None,
     settings: Settings = FAST,
     home_id: str | None = None,
@@ -170,8 +180,12 @@ async def open_house(
     database_down: Callable[[], bool] = lambda: False,
     actors: Iterable[str] = (),
 ) -> AsyncIterator[House]:
-    """Open the rooms and run the journal, and of ``heartbeat, sweeper, term, poller`` those in ``actors``."""
-    store = await open_store(dsn, message_limit=MESSAGE_LIMIT)
+    """Open the rooms and run the journal, and of ``heartbeat, sweeper, term, poller`` those in ``actors``.
+
+    ``through``: another way to the same database, for the rooms alone.
+    """
+    store = await open_store(through or dsn, message_limit=MESSAGE_LIMIT)
+    pool = LinkPool(dsn, "test", 2)
     try:
         async with trio.open_nursery() as services, trio.open_nursery() as runs:
             home = Home(home_id or make_id(), "/nowhere", sole_owner, "2020-01-01T00:00:00.000000Z")
@@ -180,7 +194,7 @@ async def open_house(
             services.start_soon(supervisor.journal.run)
             for name in actors:
                 services.start_soon(_actor(name, supervisor))
-            house = House(dsn, supervisor, services)
+            house = House(dsn, supervisor, services, Reads(pool, MESSAGE_LIMIT))
             try:
                 yield house
             finally:
@@ -189,6 +203,7 @@ async def open_house(
                 services.cancel_scope.cancel()
     finally:
         store.close()
+        pool.close()
 
 
 def _furnish(
@@ -290,7 +305,7 @@ async def leave_behind(
     )
     journal = Journal(store.journal, Hub(), lease_seconds=lease_seconds, message_limit=MESSAGE_LIMIT)
     journal.begin_term(owner)
-    specs = [make_spec(**spec) for _ in range(count)]
+    specs = [make_spec(**{"chat_id": make_id(), "workspace": "default", **spec}) for _ in range(count)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(journal.run)
         async with trio.open_nursery() as starts:
@@ -307,17 +322,6 @@ async def leave_behind(
         nursery.cancel_scope.cancel()
     store.close()
     return Remains(owner, [each.id for each in specs])
-
-
-def make_spec(**changes: Any) -> RunSpec:
-    """A run of ``demo`` in a new chat, ready for a journal."""
-    spec: dict[str, Any] = {
-        "id": make_id(), "message_id": make_id(), "user_message_id": make_id(), "workspace": "default",
-        "chat_id": make_id(), "agent": "demo", "command": None, "input": "", "trigger": "user",
-        "on_active": "reject", "created_by": None, "peer_uid": os.geteuid(), "metadata": {}, "detached": True,
-        "on_owner_loss": "abort", "key": None, "digest": None, "cwd": None, "env": None,
-    }  # fmt: skip
-    return RunSpec(**{**spec, **changes})
 
 
 async def expire(dsn: str, owner: str) -> None:

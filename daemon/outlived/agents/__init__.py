@@ -84,8 +84,8 @@ class Desk(Protocol):
 
     async def log(self, stream: str, text: str) -> None: ...
 
-    async def usage(self, **report: int) -> None:
-        """Add to ``input_tokens, output_tokens, cached_tokens, cost_micro_usd``."""
+    async def usage(self, **report: int | None) -> None:
+        """Add to ``input_tokens, output_tokens, cached_tokens, cost_micro_usd``; None adds nothing."""
 
     def note_process(self, process: RunProcess) -> None:
         """The run has a process now: a next owner will have to find it."""

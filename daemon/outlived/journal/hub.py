@@ -43,7 +43,7 @@ class Watched:
             self._ring_bytes = 0
         self._ring.extend(events)
         self._ring_bytes += sum(len(event.data) for event in events)
-        while self._ring_bytes > RING_BYTES:
+        while self._ring_bytes > RING_BYTES or len(self._ring) > PAGE_EVENTS:
             self._ring_bytes -= len(self._ring.popleft().data)
         self.note(max(self.last_seq, events[-1].seq if events else 0), settled=settled)
 
@@ -59,7 +59,10 @@ class Watched:
 
     def read_after(self, cursor: int) -> list[LoggedEvent] | None:
         """The next events after ``cursor``, as many as make one page; None: only the store knows."""
-        if not self._ring or cursor + 1 < self._ring[0].seq or cursor > self._ring[-1].seq:
+        if not self._ring or cursor + 1 < self._ring[0].seq:
+            return None
+        newest = self._ring[-1].seq
+        if cursor > newest or cursor == newest < self.last_seq:  # another owner went on with the log
             return None
         page: list[LoggedEvent] = []
         size = 0

@@ -124,7 +124,7 @@ StartAnswer: TypeAlias = Created | Existing | SlotTaken | KeyTaken
 class Start:
     """Insert a run. ``on_commit`` is called at the commit, before anybody learns of it.
 
-    ``overdue``: it was to be withdrawn, but the writer had it in hand.
+    ``overdue``: it was to be withdrawn, but the writer had it in hand. ``tries``: how often it was refused alone.
     """
 
     spec: RunSpec
@@ -132,6 +132,7 @@ class Start:
     on_commit: Callable[[RunSpec, wire.Run], None]
     ticket: Ticket[StartAnswer] = attrs.Factory(Ticket)
     overdue: bool = False
+    tries: int = 0
 
 
 @attrs.define(eq=False)
@@ -152,6 +153,7 @@ class Append:
     size: int
     process: RunProcess | None = None
     ticket: Ticket[None] | None = None
+    tries: int = 0
 
 
 @attrs.frozen
@@ -170,6 +172,7 @@ class Take:
     run_ids: list[str]
     size: int = OVERHEAD_BYTES
     ticket: Ticket[list[Taken]] = attrs.Factory(Ticket)
+    tries: int = 0
 
 
 Item: TypeAlias = Start | Append | Take

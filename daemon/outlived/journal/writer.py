@@ -8,8 +8,8 @@ reads the truth under locks, plans, writes, commits, and only then lets anybody 
 - *The connection broke after the commit was sent.* Nobody knows; the same batch number is tried again. If the
   fence opens, the first try never happened. If it is shut and the number is ours, it did, exactly as planned.
 - *The database refuses* (deadlock, lock timeout, conflict, bad data). The batch is tried by halves, so that
-  one item never takes its neighbours with it; a single item is tried again a few times, if that may help, then
-  refused. A settlement is only ever refused for what it says; while locks are in its way it waits.
+  one item never takes its neighbours with it; a single item is tried again a few times, behind the others, if
+  that may help, then refused. A settlement is only ever refused for what it says, never for a lock.
 - *The fence is shut for another reason:* this owner is dead. Everything queued fails with OwnershipLost, and
   the supervisor cancels every run and registers anew (``begin_term``).
 
@@ -65,10 +65,10 @@ BATCH_ITEMS = 2000
 BATCH_BYTES = 4 << 20
 ITEM_BYTES = 1 << 20
 START_SECONDS = 5.0
-SINGLE_TRIES = 5
+TRIES = 5
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
-LATE = "cannot store the run in time: the database is away"
+LATE = "cannot store the run in time: the database is away, or the chat is locked"
 
 
 @attrs.frozen
@@ -148,7 +148,7 @@ class Journal:
             return await item.ticket.wait()
         if not handed_in or self._withdraw(item):
             raise DatabaseLost(LATE)
-        item.overdue = True  # in the writer's hands: withdrawn if put back; once sent, only the commit can tell
+        item.overdue = True  # the writer has it: withdrawn if put back; once sent, only the commit can tell
         return await item.ticket.wait()
 
     async def append(self, run_id: str, entry: Entry, *, wait: bool = False) -> None:
@@ -283,17 +283,23 @@ class Journal:
         self.degraded = True
 
     def _put_back(self) -> None:
-        """What was not sent waits in the queue again; starts that are overdue are withdrawn."""
+        """What was not sent waits in the queue again, in its place."""
         sent = set(map(id, self._unsure.items)) if self._unsure is not None else set()
         for item in reversed(self._in_hand):
             if id(item) in sent:
                 continue
-            if isinstance(item, Start) and item.overdue:
-                self._count_bytes(-item.size)
-                _fail(item, DatabaseLost(LATE))
-            else:
-                self._queue.appendleft(item)
+            self._queue_again(item, first=True)
         self._in_hand = [item for item in self._in_hand if id(item) in sent]
+
+    def _queue_again(self, item: Item, *, first: bool) -> None:
+        """An item that was in hand waits again, unless it is a start that was to be withdrawn meanwhile."""
+        if isinstance(item, Start) and item.overdue:
+            self._count_bytes(-item.size)
+            _fail(item, DatabaseLost(LATE))
+        elif first:
+            self._queue.appendleft(item)
+        else:
+            self._queue.append(item)
 
     def _take_batch(self) -> list[Item]:
         """What is queued, up to a batch; after an unsure commit, exactly that batch again."""
@@ -329,26 +335,26 @@ class Journal:
         return [item for item in items if id(item) in in_hand]
 
     async def _commit_single(self, item: Item, error: QueryRefused | IllegalFact) -> None:
-        """Try one refused item a few times more if that may help: a deadlock or a lock passes, bad data does not."""
-        tries = 0
-        while isinstance(error, QueryRefused) and error.passing and tries < SINGLE_TRIES:
-            await trio.sleep(FIRST_PAUSE * 2**tries * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        """Let one refused item try again if that may help: a deadlock or a lock passes, bad data does not.
+
+        It goes behind the others if nothing of its run can follow it; else it is tried here, to keep its place.
+        """
+        while isinstance(error, QueryRefused) and error.passing and may_try_again(item):
+            item.tries += 1
+            await trio.sleep(FIRST_PAUSE * 2 ** min(item.tries, TRIES) * random.uniform(0.3, 0.6))  # noqa: S311 - jitter
             if not self._keep_in_hand([item]):
                 return
-            tries += 1
+            if not isinstance(item, Append) or settles(item):
+                self._in_hand.remove(item)
+                self._queue_again(item, first=False)
+                return
             try:
                 await self._try([item])
             except (QueryRefused, IllegalFact) as again:
                 error = again
             else:
                 return
-        if settles(item) and isinstance(error, QueryRefused) and error.passing:
-            log.error("a settlement is refused again and again; it waits behind the others", error=str(error))
-            self._put_down([item])
-            self._queue.append(item)  # nothing of its run comes after it
-            self._count_bytes(item.size)
-        else:
-            self._refuse(item, error)
+        self._refuse(item, error)
 
     def _refuse(self, item: Item, error: Exception) -> None:
         log.error("the database refused an item for good", item=type(item).__name__, error=str(error))
@@ -436,6 +442,11 @@ class Journal:
         self._count_bytes(-sum(item.size for item in done))
         gone = set(map(id, done))
         self._in_hand = [item for item in self._in_hand if id(item) not in gone]
+
+
+def may_try_again(item: Item) -> bool:
+    """A settlement is tried for ever; it is only refused for what it says."""
+    return item.tries < TRIES or settles(item)
 
 
 def _fail(item: Item, error: Exception) -> None:

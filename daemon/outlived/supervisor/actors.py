@@ -34,7 +34,9 @@ async def keep(name: str, body: Callable[[], Awaitable[None]]) -> None:
             await body()
         except DaemonBroken:
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ExceptionGroup) and error.subgroup(DaemonBroken) is not None:
+                raise
             if trio.current_time() - began > STABLE_SECONDS:
                 pause = FIRST_PAUSE
             log.exception("actor failed; starting it again", actor=name, pause_seconds=pause)

@@ -87,15 +87,18 @@ class RunDesk:
         for start in range(0, len(text), MAX_DELTA_CHARS):
             await self._emit("log", {"stream": stream, "text": text[start : start + MAX_DELTA_CHARS]})
 
-    async def usage(self, **report: int) -> None:
+    async def usage(self, **report: int | None) -> None:
         if unknown := report.keys() - set(USAGE_FIELDS):
             raise ValueError(
                 f"cannot report usage of {', '.join(sorted(unknown))}: it is one of {USAGE_FIELDS}"
             )
-        for field, amount in report.items():
+        known = {field: amount for field, amount in report.items() if amount is not None}
+        for field, amount in known.items():
             if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= MAX_USAGE:
-                raise ValueError(f"cannot report {field} of {amount!r}: it is an integer from 0 to {MAX_USAGE}")
-        await self._emit("usage", dict(report))
+                raise ValueError(
+                    f"cannot report {field} of {amount!r}: it is an integer from 0 to {MAX_USAGE}"
+                )
+        await self._emit("usage", {field: int(amount) for field, amount in known.items()})
 
     def note_process(self, process: RunProcess) -> None:
         self._journal.note_process(self._assignment.run_id, process)
@@ -115,11 +118,9 @@ class RunDesk:
     async def _emit_cut(self, type_: str, data: dict[str, Any], field: str) -> None:
         """Emit data whose one field is of any size and shape."""
         cleaned = clean_json(data[field])
-        encoded = msgspec.json.encode(cleaned)
-        if len(encoded) > MAX_DATA_BYTES - 1024:
-            text = cleaned if isinstance(cleaned, str) else encoded.decode()
-            cut = {field: text[:MAX_DELTA_CHARS], "truncated": True}
-            await self._emit(type_, {**data, **cut})
+        if len(msgspec.json.encode({**data, field: cleaned})) > MAX_DATA_BYTES:
+            text = cleaned if isinstance(cleaned, str) else msgspec.json.encode(cleaned).decode()
+            await self._emit(type_, {**data, field: text[:MAX_DELTA_CHARS], "truncated": True})
         else:
             await self._emit(type_, {**data, field: cleaned})
 

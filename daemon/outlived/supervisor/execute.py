@@ -10,11 +10,13 @@ Not here: what an end means (``judge.py``), who cancels (``stop.py``, ``drain.py
 
 from __future__ import annotations
 
+import math
+
 import structlog
 import trio
 
 from outlive import wire
-from outlived.agents import Agent, AgentBroken, AgentFailed, Assignment
+from outlived.agents import Agent, Assignment
 from outlived.agents.command import CommandAgent
 from outlived.journal.items import Entry, JournalRefused, OwnershipLost, RunSpec
 from outlived.journal.plan import read_input
@@ -92,16 +94,30 @@ async def _perform(supervisor: Supervisor, agent: Agent, desk: RunDesk, run: wir
                 Entry(Fact.STARTED.value, {"attempt": run.attempt, "owner": run.owner, "epoch": run.epoch}),
             )
             await agent.perform(desk)
-        except* trio.Cancelled:
-            raise
-        except* AgentBroken as group:
-            raised = AgentFailed("agent_unavailable", str(group.exceptions[0]))
-        except* OwnershipLost as group:
-            active.cancel(Cause.LOST)
-            raised = group
-        except* BaseException as group:  # noqa: BLE001 - an agent may raise anything; it ends its run only
-            raised = group
+        except BaseException as error:  # noqa: BLE001 - an agent may raise anything; it ends its run only
+            raised = error
+        if _is_cancelled() and (cancelled := _find(raised, trio.Cancelled)) is not None:
+            raise cancelled
+    if _find(raised, OwnershipLost) is not None and not supervisor.journal.owns(run.id):
+        active.cancel(Cause.LOST)
     return End(scope.cancelled_caught, active.cause, raised, desk.ended, desk.own_error)
+
+
+def _is_cancelled() -> bool:
+    """Whether a scope around us is; without one, a Cancelled is a thing that the agent kept and let out late."""
+    return trio.current_effective_deadline() == -math.inf
+
+
+def _find(raised: BaseException | None, kind: type[BaseException]) -> BaseException | None:
+    """An exception of that kind in what was raised, however deep (``except*`` gives up at some depth)."""
+    pending = [] if raised is None else [raised]
+    while pending:
+        error = pending.pop()
+        if isinstance(error, kind):
+            return error
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+    return None
 
 
 async def _read_mark(supervisor: Supervisor, run_id: str) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 import attrs
 import msgspec
 
-from outlived.agents import AgentFailed
+from outlived.agents import AgentBroken, AgentFailed
 from outlived.rules.run import Status
-from outlived.rules.text import clean, clean_json, explain
+from outlived.rules.text import clean_json, explain
 from outlived.supervisor.registry import Cause
 
-MAX_ERROR_BYTES = 16 << 10
+MAX_ERROR_BYTES = 32 << 10
 
 OWNER_LOST: dict[str, Any] = {
     "code": "owner_lost",
@@ -72,18 +72,18 @@ def describe(raised: BaseException) -> dict[str, Any]:
     """The error of the wire for an exception of an agent. A group of one is that one."""
     while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
         raised = raised.exceptions[0]
-    name = clean(type(raised).__name__)
-    said = explain(raised) or name
-    if isinstance(raised, AgentFailed):
-        return _check(raised.error) or {"code": "exception", "message": said, "exception": name}
-    return {"code": "exception", "message": said, "exception": name}
+    name = type(raised).__name__[:200]
+    if isinstance(raised, AgentBroken):
+        return {"code": "agent_unavailable", "message": explain(raised)}
+    error = _check(raised.error) if isinstance(raised, AgentFailed) else None
+    return error or {"code": "exception", "message": explain(raised) or name, "exception": name}
 
 
-def _check(error: dict[str, Any]) -> dict[str, Any] | None:
+def _check(error: object) -> dict[str, Any] | None:
     """An error that an agent made itself, clean; None if it cannot be stored, or is a novel."""
     try:
-        cleaned: dict[str, Any] = clean_json(error)
+        cleaned = clean_json(error)
         fits = len(msgspec.json.encode(cleaned)) <= MAX_ERROR_BYTES
-    except (TypeError, RecursionError):
+    except Exception:  # noqa: BLE001 - it is somebody else's object
         return None
-    return cleaned if fits else None
+    return cleaned if fits and isinstance(cleaned, dict) else None

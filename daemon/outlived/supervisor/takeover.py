@@ -28,6 +28,7 @@ from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import read_processes, read_stop
 from outlived.supervisor import Supervisor
 from outlived.supervisor.judge import OWNER_LOST
+from outlived.supervisor.registry import Active
 
 log = structlog.get_logger("outlived.takeover")
 
@@ -52,13 +53,22 @@ def is_proved_dead(supervisor: Supervisor, owner: OwnerRow) -> bool:
 
 
 async def reap(supervisor: Supervisor, owner: OwnerRow) -> bool:
-    """Declare an owner dead if that is so at this moment. Its runs are nobody's afterwards."""
+    """Declare an owner dead if that is so at this moment. Its runs are nobody's afterwards.
+
+    False also while the owner's row is locked: suspended in the middle of a batch it holds its fence for a while.
+    """
     if owner.dead:
         return True
     proved = is_proved_dead(supervisor, owner)
     reason = "its process is gone" if proved else "its lease ran out"
     me = supervisor.journal.owner
-    dead = await declare_dead(supervisor.store.sweep, me, owner.id, proved=proved, reason=reason)
+    try:
+        dead = await declare_dead(supervisor.store.sweep, me, owner.id, proved=proved, reason=reason)
+    except QueryRefused as error:
+        if not error.passing:
+            raise
+        log.warning("an owner cannot be declared dead yet: its row is locked", owner=owner.id)
+        return False
     if dead:
         log.warning(
             "owner declared dead", owner=owner.id, host=owner.host, pid=owner.process.pid, reason=reason
@@ -85,12 +95,12 @@ async def _take_over(supervisor: Supervisor, run_ids: list[str], answer: Ticket[
             if taken:
                 await _insist(supervisor, partial(_kill_processes, supervisor, [run.run_id for run in taken]))
             async with trio.open_nursery() as nursery:
-                for run in taken:
-                    nursery.start_soon(_settle_lost, supervisor, run)
+                for run, active in zip(taken, actives, strict=True):
+                    nursery.start_soon(_settle_lost, supervisor, run, active)
         finally:
             for active in actives:
                 supervisor.registry.leave(active)
-    except (DatabaseLost, QueryRefused, OwnershipLost, JournalRefused) as error:
+    except Exception as error:  # noqa: BLE001 - it is told to whoever asked; no other run may suffer from it
         answer.fail(error)
     else:
         answer.resolve(len(taken))
@@ -121,19 +131,20 @@ async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> None:
         log.error("cannot kill every process of runs of a dead owner", run_ids=left)
 
 
-async def _settle_lost(supervisor: Supervisor, run: Taken) -> None:
+async def _settle_lost(supervisor: Supervisor, run: Taken, active: Active) -> None:
     """Complete the run's message from its log, then settle it for its dead owner."""
     try:
         marked = await _insist(supervisor, partial(_complete_draft, supervisor, run))
         found = await _insist(supervisor, partial(read_stop, supervisor.store.sweep, run.run_id))
         mark: StopMark | None = found.mark if found else None
-        if mark is not None and not marked:
+        if mark is not None and not marked and active.mark is None:  # else the heartbeat was quicker
+            active.mark = mark
             data = {"by": mark.by, "reason": mark.reason, "requested_at": mark.requested_at}
             supervisor.journal.append_nowait(run.run_id, Entry(Fact.STOP_REQUESTED.value, data))
         error = None if mark is not None else OWNER_LOST  # a run that was stopped has no error
         await supervisor.journal.settle(run.run_id, "aborted", error, mark)
         log.warning("run settled for its dead owner", run_id=run.run_id)
-    except (OwnershipLost, JournalRefused) as error:
+    except (OwnershipLost, JournalRefused, QueryRefused) as error:
         log.warning("run left to its next owner", run_id=run.run_id, reason=str(error))
 
 

@@ -33,6 +33,8 @@ class Trust:
     @property
     def holds(self) -> bool:
         if self.database_down():
+            # Nobody can take anything over now, nor for a lease after the database's next start: time to renew.
+            self._renewal_began = read_clock()
             return True
         return trusts_itself(
             renewal_began=self._renewal_began,

@@ -1,0 +1,168 @@
+"""The hub's ring: what it gives is exactly what comes next, or it says that only the store knows."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from outlived.journal import hub as hub_module
+from outlived.journal.hub import PAGE_EVENTS, RING_BYTES, Hub, Watched
+from outlived.store.reads import EVENT_PAGE_BYTES, LoggedEvent
+from tests.support.logs import write_at
+
+examples = settings(
+    derandomize=True,
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def make_events(first: int, *sizes: int) -> list[LoggedEvent]:
+    """Events from number ``first`` on, their data of these sizes."""
+    return [
+        LoggedEvent(seq, write_at(seq), "text.delta", "x" * size) for seq, size in enumerate(sizes, first)
+    ]
+
+
+def list_seqs(page: list[LoggedEvent] | None) -> list[int] | None:
+    return None if page is None else [event.seq for event in page]
+
+
+@examples
+@given(data=st.data())
+def test_a_page_is_what_comes_next_or_nothing_is_claimed(monkeypatch, data: st.DataObject):
+    """For any history and any cursor a page begins right after the cursor, has no gap, and is bounded."""
+    monkeypatch.setattr(hub_module, "RING_BYTES", data.draw(st.integers(0, 60)))
+    monkeypatch.setattr(hub_module, "PAGE_EVENTS", data.draw(st.integers(1, 5)))
+    monkeypatch.setattr(hub_module, "EVENT_PAGE_BYTES", data.draw(st.integers(1, 40)))
+    watched, last = Watched("r"), 0
+    for _ in range(data.draw(st.integers(1, 8))):
+        step = data.draw(st.sampled_from(["publish", "publish", "elsewhere", "noted"]))
+        count = data.draw(st.integers(0, 4))
+        if step == "publish":
+            sizes = data.draw(st.lists(st.integers(0, 25), min_size=count, max_size=count))
+            watched.add(make_events(last + 1, *sizes), settled=False)
+        elif step == "noted":
+            watched.note(last + count, settled=False)
+        last += count
+        check_pages(watched, last)
+
+
+def check_pages(watched: Watched, last: int) -> None:
+    assert watched._ring_bytes == sum(len(event.data) for event in watched._ring)
+    assert watched._ring_bytes <= hub_module.RING_BYTES
+    for cursor in range(last + 1):
+        page = watched.read_after(cursor)
+        if page is None:
+            continue
+        assert list_seqs(page) == list(range(cursor + 1, cursor + 1 + len(page)))
+        assert len(page) <= hub_module.PAGE_EVENTS
+        assert sum(len(event.data) for event in page[:-1]) < hub_module.EVENT_PAGE_BYTES
+        if not page:
+            assert cursor >= watched.last_seq, "there is more than the ring has, and it does not say so"
+
+
+def test_a_full_ring_forgets_the_oldest():
+    """A watcher within the ring is served from it; one further behind is sent to the store."""
+    watched = Watched("r")
+    count = 10
+    watched.add(make_events(1, *[RING_BYTES // 4] * count), settled=False)
+    assert list_seqs(watched.read_after(6)) == [7, 8, 9, 10]
+    assert watched.read_after(5) is None
+    assert watched.read_after(10) == []
+
+
+def test_one_event_larger_than_the_ring_is_in_the_store():
+    """What does not fit is not kept, and nothing before it pretends to be the newest."""
+    watched = Watched("r")
+    watched.add(make_events(1, 10), settled=False)
+    watched.add(make_events(2, RING_BYTES + 1), settled=False)
+    assert watched.last_seq == 2
+    assert [watched.read_after(cursor) for cursor in (0, 1, 2)] == [None, None, None]
+
+
+def test_many_tiny_events_do_not_fill_the_memory():
+    """The ring is bounded in events too: an event costs more than its data."""
+    watched = Watched("r")
+    for first in range(1, 50_000, 1000):
+        watched.add(make_events(first, *[2] * 1000), settled=False)
+    assert len(watched._ring) <= PAGE_EVENTS
+
+
+def test_a_page_is_bounded_in_events_and_bytes():
+    """A page holds at most so many events, and stops at the one that fills it."""
+    watched = Watched("r")
+    watched.add(make_events(1, *[1] * (PAGE_EVENTS * 2)), settled=False)
+    newest = watched.last_seq
+    page = watched.read_after(newest - PAGE_EVENTS)
+    assert page is not None
+    assert len(page) == PAGE_EVENTS
+    assert EVENT_PAGE_BYTES > RING_BYTES  # so that one page may hold the whole ring
+
+
+def test_what_was_committed_elsewhere_is_read_from_the_store():
+    """A watcher that has all the ring has, of a log that went on under another owner, is sent to the store."""
+    watched = Watched("r")
+    watched.add(make_events(1, 5, 5), settled=False)
+    assert watched.read_after(2) == []
+    watched.note(4, settled=True)
+    assert watched.read_after(2) is None
+    assert watched.read_after(1) is not None
+
+
+def test_events_after_a_gap_begin_a_new_ring():
+    """What comes after events of another owner does not stand beside what came before them."""
+    watched = Watched("r")
+    watched.add(make_events(1, 5, 5), settled=False)
+    watched.add(make_events(5, 5), settled=False)
+    assert watched.read_after(1) is None
+    assert list_seqs(watched.read_after(4)) == [5]
+
+
+async def test_every_watcher_is_woken():
+    """News wakes everybody who waits, and only those who wait for it."""
+    hub = Hub()
+    with hub.watch("r") as one, hub.watch("r") as same, hub.watch("other") as other:
+        assert one is same
+        before, before_other = one.changed, other.changed
+        hub.publish("r", make_events(1, 5), settled=False)
+        assert before.is_set()
+        assert not before_other.is_set()
+        assert not one.changed.is_set()
+
+
+def test_a_settlement_is_remembered():
+    """Once settled, later news does not unsettle; the number heard of never falls by published events."""
+    watched = Watched("r")
+    watched.add(make_events(1, 5), settled=True)
+    watched.note(1, settled=False)
+    watched.add([], settled=False)
+    assert (watched.settled, watched.last_seq) == (True, 1)
+
+
+def test_nothing_is_kept_for_nobody():
+    """A run nobody watches costs nothing; the last watcher to leave takes everything along."""
+    hub = Hub()
+    hub.publish("r", make_events(1, 5), settled=False)
+    assert hub.list_watched() == []
+    with hub.watch("r") as watched:
+        assert watched.read_after(0) is None  # what was published before is in the store
+        with hub.watch("r"):
+            assert hub.subscribers == 2
+        hub.publish("r", make_events(2, 5), settled=False)
+        assert list_seqs(watched.read_after(1)) == [2]
+    assert (hub.list_watched(), hub.subscribers) == ([], 0)
+
+
+@pytest.mark.parametrize("leave_early", [True, False])
+def test_watchers_may_leave_in_any_order(leave_early: bool):
+    """A watched run stays watched until the last one left, whoever came first."""
+    hub = Hub()
+    first, second = hub.watch("r"), hub.watch("r")
+    watched = first.__enter__()
+    second.__enter__()
+    (first if leave_early else second).__exit__(None, None, None)
+    hub.publish("r", make_events(1, 1), settled=False)
+    assert watched.last_seq == 1
+    (second if leave_early else first).__exit__(None, None, None)
+    assert hub.subscribers == 0
