@@ -8,6 +8,7 @@ Not here: where a socket or a state directory lies by default (``outlive/places.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -75,7 +76,7 @@ class RunSettings:
 class EventSettings:
     """``[events]``: how long the logs of settled runs are kept; 0 = for ever."""
 
-    retention_days: Annotated[float, Meta(ge=0)] = 7.0
+    retention_days: Annotated[float, Meta(ge=0, le=36_500)] = 7.0
 
 
 @attrs.frozen
@@ -122,59 +123,80 @@ def read_settings(path: Path | None) -> Settings:
         raw = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsRefused(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsRefused(f"cannot read {path}: {error}") from error
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number or a nesting without end
+        raise SettingsRefused(f"cannot read {path}: {_write(str(error))}") from error
     return _check(path, raw)
 
 
 def _check(path: Path, raw: dict[str, Any]) -> Settings:
+    _check_characters(path, "", raw)
     agents = raw.pop("agents", {})
     found: dict[str, Any] = {}
     for section, values in raw.items():
         if section not in _SECTIONS:
-            raise SettingsRefused(f"cannot accept {path}: {section}: there is no such key")
+            raise _refusal(path, section, "there is no such key")
         found[section] = _read_section(path, section, values, _SECTIONS[section])
     if not isinstance(agents, dict):
-        raise SettingsRefused(f"cannot accept {path}: agents: expected tables [agents.NAME]")
+        raise _refusal(path, "agents", "expected tables [agents.NAME]")
     for name, values in agents.items():
         _check_name(path, name)
         found.setdefault("agents", {})[name] = _read_agent(path, name, values)
     settings = Settings(**found)
     if settings.owner.heartbeat_seconds * 2 > settings.owner.lease_seconds:
-        raise SettingsRefused(
-            f"cannot accept {path}: owner.heartbeat_seconds: {settings.owner.heartbeat_seconds:g} is more than "
-            f"half of owner.lease_seconds ({settings.owner.lease_seconds:g})"
-        )
+        beat, lease = settings.owner.heartbeat_seconds, settings.owner.lease_seconds
+        reason = f"{beat:g} is more than half of owner.lease_seconds ({lease:g})"
+        raise _refusal(path, "owner.heartbeat_seconds", reason)
     return settings
+
+
+def _refusal(path: Path, key: str, reason: str) -> SettingsRefused:
+    return SettingsRefused(f"cannot accept {path}: {_write(key)}: {_write(reason)}")
+
+
+def _write(text: str) -> str:
+    """Text of the file, or about it, on one line."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _check_characters(path: Path, key: str, value: Any) -> None:
+    """No name and no text holds a NUL: no path, no argument and no environment could."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            inner_key = f"{key}.{name}" if key else name
+            _check_characters(path, inner_key, name)
+            _check_characters(path, inner_key, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_characters(path, key, inner)
+    elif isinstance(value, str) and "\0" in value:
+        raise _refusal(path, key, "it holds a NUL character")
 
 
 def _read_section(path: Path, key: str, values: Any, kind: type[T]) -> T:
     if not isinstance(values, dict):
-        raise SettingsRefused(f"cannot accept {path}: {key}: expected a table [{key}]")
+        raise _refusal(path, key, f"expected a table [{key}]")
     try:
         return convert_params(kind, values)
     except InvalidParams as error:
         field = str(error.data["path"]).removeprefix("$").removeprefix(".")
         reason = error.message.rpartition(": ")[2]
-        raise SettingsRefused(
-            f"cannot accept {path}: {key}{'.' if field else ''}{field}: {reason}"
-        ) from error
+        raise _refusal(path, f"{key}.{field}" if field else key, reason) from error
 
 
 def _check_name(path: Path, name: str) -> None:
-    if name == "demo" or not name or len(name) > 128 or not name.replace("-", "").replace("_", "").isalnum():
-        raise SettingsRefused(
-            f"cannot accept {path}: agents.{name}: a name has 1 to 128 letters, digits, - and _, and is not demo"
-        )
+    if name == "demo" or not re.fullmatch(r"(?=.*[A-Za-z0-9])[A-Za-z0-9_-]{1,128}", name):
+        reason = "a name has 1 to 128 letters (a to z), digits, - and _, and is not demo"
+        raise _refusal(path, f"agents.{name}", reason)
 
 
 def _read_agent(path: Path, name: str, values: Any) -> AgentSettings:
     agent = _read_section(path, f"agents.{name}", values, AgentSettings)
     needed, other = ("command", "target") if agent.kind == "command" else ("target", "command")
     if getattr(agent, needed) is None:
-        raise SettingsRefused(f"cannot accept {path}: agents.{name}.{needed}: kind {agent.kind!r} needs it")
+        raise _refusal(path, f"agents.{name}.{needed}", f"kind {agent.kind!r} needs it")
     if getattr(agent, other) is not None:
-        raise SettingsRefused(
-            f"cannot accept {path}: agents.{name}.{other}: kind {agent.kind!r} has no use for it"
-        )
+        raise _refusal(path, f"agents.{name}.{other}", f"kind {agent.kind!r} has no use for it")
+    for variable in agent.env:
+        if not variable or "=" in variable:
+            raise _refusal(path, f"agents.{name}.env", f"{variable!r} is no name: it is empty or holds '='")
     return agent

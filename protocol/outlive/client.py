@@ -7,7 +7,8 @@
 3. Calls share one connection. It lives as long as the client, because ``detached=False`` runs end with it. Every
    tail has its own (``tail.py`` says why).
 
-Not here: sockets (``connection.py``), lines (``peer.py``), the command line (``cli``).
+Not here: sockets (``connection.py``), lines (``peer.py``), the same without ``async`` (``sync.py``), the command line
+(``cli``).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
+from weakref import WeakSet
 
 import anyio
 import attrs
+import msgspec
 
 from outlive import wire
 from outlive.connection import Calls, Connection, ConnectionLost
@@ -30,7 +33,7 @@ from outlive.peer import understand
 from outlive.places import socket_path
 from outlive.tail import Tail
 
-T = TypeVar("T", bound=attrs.AttrsInstance)
+T = TypeVar("T", bound=attrs.AttrsInstance | msgspec.Struct)
 RunLike: TypeAlias = str | wire.Run | wire.RunStarted
 
 TIMEOUT_SECONDS = 30.0
@@ -80,7 +83,7 @@ class Client:
         self._notice = notice
         self._calls: Calls | None = None
         self._connecting = anyio.Lock()
-        self._tailing: list[Connection] = []
+        self._tailing: WeakSet[Connection] = WeakSet()
         self._closed = False
 
     async def open(self) -> None:
@@ -90,7 +93,7 @@ class Client:
     async def aclose(self) -> None:
         """Close every connection, those of open tails too. Runs started with ``detached=False`` end."""
         self._closed = True
-        for connection in self._tailing:
+        for connection in list(self._tailing):
             await connection.aclose()
         if self._calls is not None:
             await self._calls.aclose()
@@ -105,8 +108,8 @@ class Client:
         input: str | list[dict[str, Any]] = "",  # noqa: A002 - the wire's word
         chat_id: str | None = None,
         workspace: str = "default",
-        trigger: Literal["user", "api"] = "user",
-        on_active: Literal["reject", "join"] = "reject",
+        trigger: wire.StartTrigger = "user",
+        on_active: wire.OnActive = "reject",
         idempotency_key: str | None = None,
         detached: bool = True,
         on_owner_loss: wire.OwnerLoss = "abort",
@@ -115,7 +118,10 @@ class Client:
         env: dict[str, str] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> wire.RunStarted:
-        """Start an agent, or a command; ``created`` is false when a key or ``join`` found a run."""
+        """Start an agent, or a command; ``created`` is false when your key or ``join`` found a run.
+
+        With ``detached=False`` the run ends with this client, or with its connection if that is lost.
+        """
         params = wire.RunStartParams(
             agent=agent,
             command=command,
@@ -124,7 +130,7 @@ class Client:
             workspace=workspace,
             trigger=trigger,
             on_active=on_active,
-            idempotency_key=idempotency_key or str(uuid.uuid4()),
+            idempotency_key=str(uuid.uuid4()) if idempotency_key is None else idempotency_key,
             detached=detached,
             on_owner_loss=on_owner_loss,
             created_by=created_by,
@@ -132,11 +138,16 @@ class Client:
             env=env,
             metadata=metadata,
         )
-        return await self._ask("run/start", params, wire.RunStarted)
+        started = await self._ask("run/start", params, wire.RunStarted)
+        if idempotency_key is None and on_active == "reject":
+            return attrs.evolve(
+                started, created=True
+            )  # who else had that key? An earlier attempt of this call
+        return started
 
-    async def get(self, run: RunLike, *, workspace: str | None = None) -> wire.RunAndMessage:
+    async def get(self, run: RunLike, *, workspace: str | None = None) -> wire.RunFound:
         """A run and its assistant message."""
-        return await self._ask("run/get", wire.RunIdParams(run_id(run), workspace), wire.RunAndMessage)
+        return await self._ask("run/get", wire.RunIdParams(run_id(run), workspace), wire.RunFound)
 
     async def latest(self, chat_id: str, *, workspace: str = "default") -> wire.RunAndMessage:
         """A chat's newest run and its assistant message, both None when there is none."""
@@ -243,6 +254,10 @@ class Client:
         """Who answers, what it allows, and which agents it has."""
         return await self._ask("server/info", wire.NoParams(), wire.ServerInfo)
 
+    async def describe(self, method: str | None = None) -> wire.ServerDescription:
+        """The contract that the daemon serves, of one method or of all, as JSON Schema."""
+        return await self._ask("server/describe", wire.ServerDescribeParams(method), wire.ServerDescription)
+
     # ------------------------------------------------------------ asking
 
     async def _ask(
@@ -283,14 +298,22 @@ class Client:
 
     async def _connect_for_a_tail(self) -> Connection:
         connection = await self._connect()
-        self._tailing = [tailing for tailing in self._tailing if not tailing.closed]
-        self._tailing.append(connection)
+        self._tailing.add(connection)
         return connection
 
     async def _connect(self) -> Connection:
+        self._check_open()
+        connection = await Connection.open(self.path)
+        try:
+            self._check_open()
+        except RuntimeError:
+            await connection.aclose()
+            raise
+        return connection
+
+    def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError(f"cannot use the client of {self.path}: it is closed")
-        return await Connection.open(self.path)
 
 
 def run_id(run: RunLike) -> str:

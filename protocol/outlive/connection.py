@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 import attrs
-from anyio.abc import SocketStream
+from anyio.abc import SocketAttribute, SocketStream
 
 from outlive.peer import BrokenPeer, ClientPeer, Notification, Reply, RequestId
 
@@ -36,9 +36,9 @@ class Connection:
 
     def __init__(self, stream: SocketStream, path: Path) -> None:
         self._stream = stream
+        self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's "extra"
         self._path = path
         self._sending = anyio.Lock()
-        self.closed = False
         self.peer = ClientPeer()
 
     @classmethod
@@ -74,9 +74,12 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close the socket; a second time does nothing."""
-        self.closed = True
         with anyio.CancelScope(shield=True):  # closing does not wait, but it would raise before the next one
             await self._stream.aclose()
+
+    def abandon(self) -> None:
+        """Close the socket at once, where nothing can be awaited and nobody is sending or receiving."""
+        self._socket.close()
 
     def _lost(self, reason: str) -> ConnectionLost:
         return ConnectionLost(f"lost the connection to the daemon at {self._path}: {reason}")

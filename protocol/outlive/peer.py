@@ -24,7 +24,7 @@ from outlive.strict_json import decode, encode
 from outlive.wire import MAX_CLIENT_LINE, MAX_SERVER_LINE
 
 RequestId: TypeAlias = str | int
-T = TypeVar("T", bound=attrs.AttrsInstance)
+T = TypeVar("T", bound=attrs.AttrsInstance | msgspec.Struct)
 
 
 # ---------------------------------------------------------------- the server's half
@@ -196,8 +196,9 @@ def _failure(error: dict[str, Any] | None) -> OutliveError | None:
 
 def understand(cls: type[T], text: bytes) -> T:
     """Return what the server said as a ``cls``; fields that this client does not know are ignored."""
+    shape: Any = cls  # a class is hashable, whatever mypy thinks of the union
     try:
-        value: T = _decoder(cls).decode(text)
+        value: T = _decoder(shape).decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BrokenPeer(f"cannot understand the daemon's {cls.__name__}: {error}") from error
     return value

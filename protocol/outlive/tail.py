@@ -26,7 +26,8 @@ from outlive.wire import Event, RunTailed, TailEnd
 
 
 class Tail:
-    """An async iterator of events. Close it, or use ``async with``, when leaving before the end.
+    """An async iterator of events, for one task at a time. Close it, or use ``async with``, when leaving before the end;
+    a tail that is forgotten closes its connection.
 
     ``tailed`` is the daemon's first reply (with the snapshot, if one was asked for), ``last_seq`` the event last handed
     out, ``end`` how the tail ended. Iterating raises the daemon's errors, ConnectionLost after the patience,
@@ -68,19 +69,36 @@ class Tail:
         return self
 
     async def __anext__(self) -> Event:
-        while not self._events:
-            if self.end is not None:
-                raise StopAsyncIteration
-            await self._advance()
+        if not await self._wait_events():
+            raise StopAsyncIteration
         event = self._events.popleft()
         self.last_seq = event.seq
         return event
+
+    async def read(self) -> list[Event]:
+        """Wait for an event, and return all that have come with it; none at the end."""
+        if not await self._wait_events():
+            return []
+        events = list(self._events)
+        self._events.clear()
+        self.last_seq = events[-1].seq
+        return events
 
     async def aclose(self) -> None:
         """Close the tail's connection. The run does not notice."""
         if self._connection is not None:
             await self._connection.aclose()
             self._connection = None
+
+    def __del__(self) -> None:
+        if self._connection is not None:
+            self._connection.abandon()
+
+    async def _wait_events(self) -> bool:
+        """Whether there is an event; not at the end."""
+        while not self._events and self.end is None:
+            await self._advance()
+        return bool(self._events)
 
     async def _advance(self) -> None:
         """Receive something, or subscribe again after a pause. Raises when that is hopeless."""

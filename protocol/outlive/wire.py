@@ -6,15 +6,16 @@
 3. Times are RFC 3339 strings in UTC with microseconds and ``Z``; ids are lower-case UUIDv7 strings.
 4. Checks that need no state stand here, as types; checks that need the daemon's state stand there.
 
-Not here: the list of methods (``methods.py``), errors (``errors.py``), lines and framing (``framing.py``).
+Not here: the list of methods (``methods.py``), errors (``errors.py``), the data of each type of event (``events.py``),
+lines and framing (``framing.py``).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import attrs
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 PROTOCOL_VERSION = 1
 MAX_CLIENT_LINE = 1 << 20
@@ -28,21 +29,44 @@ MAX_METADATA_BYTES = 16 << 10
 _NAME = r"^[A-Za-z0-9._:@/-]{1,%d}$(?!\n)"
 _MAX_BIGINT = 2**63 - 1
 
-ChatId = Annotated[str, Meta(pattern=_NAME % 128)]
-Workspace = Annotated[str, Meta(pattern=_NAME % 64)]
-RunId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)")]
+ChatId = Annotated[str, Meta(pattern=_NAME % 128, description="1 to 128 of A-Z a-z 0-9 . _ : @ / -")]
+Workspace = Annotated[str, Meta(pattern=_NAME % 64, description="1 to 64 of A-Z a-z 0-9 . _ : @ / -")]
+RunId = Annotated[
+    str,
+    Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)", description="a UUIDv7 in lower case"),
+]
 Key = Annotated[str, Meta(min_length=1, max_length=128)]
 ShortText = Annotated[str, Meta(max_length=1024)]
 PageSize = Annotated[int, Meta(ge=1, le=200)]
 Seq = Annotated[int, Meta(ge=0, le=_MAX_BIGINT)]
 Argv = Annotated[list[str], Meta(min_length=1)]
-Timestamp = str
-WireTime = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$(?!\n)")]
+Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 Status = Literal["queued", "pending", "running", "waiting", "succeeded", "failed", "aborted"]
+End = Literal["succeeded", "failed", "aborted"]
 OwnerLoss = Literal["abort", "resume"]
+StartTrigger = Literal["user", "api"]
+OnActive = Literal["reject", "join"]
 StopOutcome = Literal["already_settled", "stopped", "stopping"]
+MessageRole = Literal["user", "assistant", "system"]
+MessageStatus = Literal["streaming", "completed", "failed", "aborted"]
+ServerState = Literal["serving", "draining", "degraded"]
 TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining"]
+ErrorCode = Literal[
+    "exit_status", "signal", "exception", "owner_lost", "too_many_attempts", "nondeterminism", "process_lost",
+    "output_limit", "agent_unavailable", "shutdown", "forced", "limit",
+]  # fmt: skip
+_ERROR_FIELDS = {
+    "code": {"enum": list(get_args(ErrorCode))},
+    "message": {"type": "string"},
+    "exit_status": {"type": "integer"},
+    "signal": {"type": "string"},
+    "exception": {"type": "string"},
+}
+RunError = Annotated[
+    dict[str, Any], Meta(extra_json_schema={"properties": _ERROR_FIELDS, "required": ["code", "message"]})
+]
+JsonSchema: TypeAlias = dict[str, Any]
 
 
 # ---------------------------------------------------------------- objects
@@ -78,7 +102,7 @@ class Run:
     step_count: int
     first_seq: int
     last_seq: int
-    error: dict[str, Any] | None
+    error: RunError | None
     usage: Usage
     metadata: dict[str, Any]
     detached: bool
@@ -99,8 +123,8 @@ class Message:
     chat_id: str
     run_id: str | None
     position: int
-    role: Literal["user", "assistant", "system"]
-    status: Literal["streaming", "completed", "failed", "aborted"]
+    role: MessageRole
+    status: MessageStatus
     content: str
     truncated: bool
     parts: list[dict[str, Any]]
@@ -160,6 +184,13 @@ class NoParams:
 
 
 @attrs.frozen(slots=False)
+class ServerDescribeParams:
+    """Without ``method``, all of them."""
+
+    method: str | None = None
+
+
+@attrs.frozen(slots=False)
 class RunStartParams:
     """Exactly one of ``agent`` and ``command``. ``input`` is text or a list of parts with a ``type``."""
 
@@ -168,8 +199,8 @@ class RunStartParams:
     input: str | list[dict[str, Any]] = ""
     chat_id: ChatId | None = None
     workspace: Workspace = "default"
-    trigger: Literal["user", "api"] = "user"
-    on_active: Literal["reject", "join"] = "reject"
+    trigger: StartTrigger = "user"
+    on_active: OnActive = "reject"
     idempotency_key: Key | None = None
     detached: bool = True
     on_owner_loss: OwnerLoss = "abort"
@@ -302,11 +333,44 @@ class ServerInfo:
     host: str
     pid: int
     started_at: Timestamp
-    state: Literal["serving", "draining", "degraded"]
+    state: ServerState
     limits: dict[str, int]
     agents: list[AgentInfo]
     peer: PeerInfo
     workspaces: list[str] | None
+
+
+@attrs.frozen(slots=False)
+class MethodDescription:
+    """One method: what it is for, JSON Schemas of its params and its result, and the types of its errors."""
+
+    description: str
+    params: JsonSchema
+    result: JsonSchema
+    errors: list[str]
+
+
+@attrs.frozen(slots=False)
+class ErrorDescription:
+    """One ``data.type`` of errors."""
+
+    code: int
+    retryable: bool
+    description: str
+
+
+class ServerDescription(Struct, frozen=True, rename={"definitions": "$defs"}):
+    """The contract as JSON Schema; a ``$ref`` is resolved in this object.
+
+    No attrs class, because ``$defs`` is no name in Python.
+    """
+
+    protocol: int
+    methods: dict[str, MethodDescription]
+    errors: dict[str, ErrorDescription]
+    notifications: dict[str, JsonSchema]
+    events: dict[str, JsonSchema]
+    definitions: dict[str, JsonSchema]
 
 
 @attrs.frozen(slots=False)
@@ -315,6 +379,14 @@ class RunStarted:
 
     run: Run
     created: bool
+
+
+@attrs.frozen(slots=False)
+class RunFound:
+    """A run and its assistant message."""
+
+    run: Run
+    message: Message
 
 
 @attrs.frozen(slots=False)
@@ -397,6 +469,18 @@ class Empty:
 
 
 # ---------------------------------------------------------------- notifications from the server
+
+
+@attrs.frozen(slots=False)
+class RunEvent:
+    """One event of a run, delivered to one subscription."""
+
+    subscription: str
+    run_id: str
+    seq: int
+    at: Timestamp
+    type: str
+    data: dict[str, Any]
 
 
 @attrs.frozen(slots=False)

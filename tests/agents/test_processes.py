@@ -26,13 +26,15 @@ from tests.support.programs import list_pids, python, read_state
 
 TREE = """
 import os, time
-for _ in range(6):
-    os.fork()
-    if os.fork() == 0:
+for generation in range(7):
+    if os.fork() == 0 and generation % 2:
         os.setsid()
 time.sleep(1000)
 """
-"""Doubles and doubles again; every second process leaves its session."""
+"""128 processes in seven doublings; many leave their session."""
+
+BARE = "env -i sh -c 'echo $$; exec sleep 1000' & wait"
+"""Has a child without its environment, and says its pid."""
 
 NAMED = """
 import ctypes, sys, time
@@ -160,8 +162,7 @@ def test_a_runs_processes_are_found_by_their_environment():
 def test_a_runs_processes_are_found_by_their_session():
     """A child that lost the environment is found by the session of the run's first process while that lives."""
     run_id = make_id()
-    script = "env -i sleep 1000 & echo $!; wait"
-    with living(["sh", "-c", script], run_id, stdout=subprocess.PIPE) as leader:
+    with living(["sh", "-c", BARE], run_id, stdout=subprocess.PIPE) as leader:
         child = int(leader.stdout.readline())
         identity = read_identity(leader.pid)
         assert pids_of(find_run_processes({run_id: identity}), run_id) == sorted([leader.pid, child])
@@ -171,8 +172,7 @@ def test_a_runs_processes_are_found_by_their_session():
 def test_a_session_outlives_its_leader_only_for_a_witness():
     """After the leader's death its session proves something only to the one who saw it die."""
     run_id = make_id()
-    script = "env -i sleep 1000 & echo $!; wait"
-    with living(["sh", "-c", script], run_id, stdout=subprocess.PIPE) as leader:
+    with living(["sh", "-c", BARE], run_id, stdout=subprocess.PIPE) as leader:
         child = int(leader.stdout.readline())
         identity = read_identity(leader.pid)
         leader.kill()

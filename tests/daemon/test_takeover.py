@@ -16,7 +16,7 @@ from tests.support.daemon import Daemon
 from tests.support.effort import Effort
 from tests.support.history import assert_history
 from tests.support.locks import open_session
-from tests.support.processes import find_run_processes
+from tests.support.processes import find_run_processes, is_suspended
 from tests.support.runs import read_text, settle, start, start_endless, start_shell, wait_text
 from tests.support.waits import wait_until
 from tests.support.wire import Json, Wire, WireError
@@ -35,8 +35,8 @@ drain_seconds = 0
 """
 SLOW_TO_SWEEP = "[sweep]\ninterval_seconds = 3600\n[run]\ndrain_seconds = 0"
 QUICK_TO_SWEEP = SLOW_TO_SWEEP.replace("3600", str(SWEEP))
-SOON = 2 * SWEEP * 1.2 + 2.0
-"""Two sweeps with their jitter, and what a busy machine may take."""
+SOON = 2 * SWEEP * 1.2 + 4.0
+"""Two sweeps with their jitter, the two seconds for which a lock is waited for, and what a busy machine may take."""
 TICKS = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done"
 DEAF = "trap '' TERM; echo up; while :; do sleep 0.1; done"
 
@@ -74,6 +74,25 @@ def assert_lost(wire: Wire, run_ids: set[str], new_owner: str) -> None:
 # ---------------------------------------------------------------- a dead owner
 
 
+def suspend_in_a_batch(daemon: Daemon) -> None:
+    """SIGSTOP at a moment at which the daemon's journal holds its fence, half a batch sent."""
+    look = (
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'outlived journal' AND state <> 'idle'"
+        " AND datname = current_database() AND wait_event = 'ClientRead'"
+    )
+
+    def suspend() -> bool:
+        daemon.signal(signal.SIGSTOP)
+        wait_until(lambda: is_suspended(daemon.process.pid))
+        if session.ask(look):
+            return True
+        daemon.signal(signal.SIGCONT)
+        return False
+
+    with open_session(daemon.dsn) as session:
+        wait_until(suspend, 20, "a batch is under way")
+
+
 def test_a_suspended_daemon_loses_its_runs_and_writes_nothing_more(make_pair: MakePair):
     """SIGSTOP for longer than the lease: the other settles; after SIGCONT the first writes nothing, and serves anew."""
     first, second = make_pair(BRISK, BRISK)
@@ -84,7 +103,7 @@ def test_a_suspended_daemon_loses_its_runs_and_writes_nothing_more(make_pair: Ma
         for run_id in ids:
             wait_text(here, run_id, "")
         tailed = here.call("run/tail", run_id=talker["id"], after_seq=0)
-        first.signal(signal.SIGSTOP)
+        suspend_in_a_batch(first)
         began = time.monotonic()
         try:
             for run_id in ids:

@@ -16,23 +16,23 @@ from tests.support.proxy import Proxy, open_proxy
 TABLES = ("events", "steps", "messages", "runs", "chats", "owners")
 
 
-@pytest.fixture(scope="module")
-def module_schema(postgres: Postgres) -> str:
-    """A module's database with the schema in it; its DSN."""
+@pytest.fixture(scope="session")
+def journal_database(postgres: Postgres) -> str:
+    """One database for all tests of the journal, the schema in it; its DSN."""
     dsn = postgres.create_database()
     make_schema(dsn)
     return dsn
 
 
 @pytest.fixture
-def schema(module_schema: str) -> str:
-    """The module's database, its tables empty again; its DSN."""
-    with open_session(module_schema) as session:
+def schema(journal_database: str) -> str:
+    """The journal's database, its tables empty again; its DSN."""
+    with open_session(journal_database) as session:
         session.ask("BEGIN")
         for table in TABLES:
             session.ask(f"DELETE FROM outlived.{table}")
         session.release()
-    return module_schema
+    return journal_database
 
 
 @pytest.fixture

@@ -210,6 +210,7 @@ async def test_on_commit_is_called_before_the_answer(schema: str):
 POISON: dict[str, dict[str, Any]] = {
     "an integer out of range": {"peer_uid": 1 << 63},
     "a text with NUL": {"created_by": "a\0b"},
+    "a lone surrogate": {"created_by": "\ud800"},
     "an unknown way of losing its owner": {"on_owner_loss": "hope"},
     "a run id that exists": {},
 }

@@ -31,7 +31,7 @@ def test_typed_methods_ask_and_answer(backend, path):
     answers = {
         "server_info": an_info(),
         "run_start": wire.RunStarted(a_run(), True),
-        "run_get": wire.RunAndMessage(a_run(), a_message()),
+        "run_get": wire.RunFound(a_run(), a_message()),
         "run_latest": wire.RunAndMessage(None, None),
         "run_list": wire.RunPage([a_run()], "next"),
         "run_stop": wire.RunStopped("stopped", a_run(status="aborted")),

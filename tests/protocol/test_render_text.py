@@ -4,23 +4,69 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlive.cli.render import ago, message_page, run_page, runs_table, span, table
-from tests.support.scripted_daemon import AT, RUN_ID, a_message, a_run
+from outlive import wire
+from outlive.cli.layout import ago, cells, clock, fit, seconds_between, sheet, span, table
+from outlive.cli.render import info_page, message_page, run_page, runs_table
+from tests.support.scripted_daemon import AT, RUN_ID, a_message, a_run, an_info
 
-cells = st.lists(st.lists(st.text(max_size=30), min_size=3, max_size=3), max_size=5)
+texts = st.one_of(st.text(max_size=30), st.text("a你😀é", max_size=20))
+tables = st.lists(st.lists(texts, min_size=3, max_size=3), max_size=5)
 
 
-@given(cells, st.integers(40, 100))
+def underline(text, style):
+    """A paint that can be seen through."""
+    return f"<{text}>" if style else text
+
+
+@given(tables, st.integers(40, 100))
 def test_table_fits_its_width(rows, width):
-    """A table with room for its fixed column is never wider than asked, and each row is one printable line."""
+    """A table with room for its fixed column takes no more cells than asked, and each row is one printable line."""
     rows = [[row[0][:5], *row[1:]] for row in rows]
     lines = table(("A", "B", "C"), rows, width, flexible=(1, 2))
     assert len(lines) == len(rows) + 1
-    assert all(len(line) <= width and line.isprintable() for line in lines)
+    assert all(cells(line) <= width and line.isprintable() for line in lines)
+
+
+@given(texts.filter(str.isprintable), st.integers(1, 40))
+def test_cell_has_its_size(text, size):
+    """A text is cut or filled to exactly as many cells as asked, and begins as it began."""
+    cut = fit(text, size)
+    assert cells(cut) == size
+    assert cut.rstrip() == text.rstrip() or cut.endswith("…")
+
+
+def test_wide_characters_take_two_cells():
+    """Columns behind CJK and emoji stand below one another on the screen."""
+    lines = table(("A", "B"), [("你好", "x"), ("😀", "x"), ("ab", "x")], None)
+    assert [cells(line[: line.index("x")]) for line in lines[1:]] == [6, 6, 6]
+
+
+def test_columns_are_left_out_where_nothing_else_helps():
+    """On a narrow terminal the spare columns go, one after the other, and only as many as needed."""
+    row = ("12345678", "succeeded", "3 min ago", "a long command")
+    head = ("RUN", "STATUS", "CREATED", "WHAT")
+    options = {"flexible": (3,), "spare": (2, 1)}
+    assert table(head, [row], 43, **options)[1] == "12345678  succeeded  3 min ago  a long com…"
+    assert table(head, [row], 30, **options)[1] == "12345678  succeeded  a long c…"
+    assert table(head, [row], 20, **options)[1] == "12345678  a long co…"
+
+
+def test_colours_stand_around_cells():
+    """A style changes nothing about widths and texts; the head has one of its own."""
+    lines = table(
+        ("A", "B"),
+        [("x", "y"), ("longer", "z")],
+        None,
+        paint=underline,
+        style=lambda column, cell: "red" if (column, cell) == (0, "x") else "",
+    )
+    assert lines == ["<A     >  <B>", "<x     >  y", "longer  z"]
+    assert sheet({"a": [1, 2], "bc": None}, paint=underline, styles={"a": "red"}) == ["<a>  <1>", "< >  <2>"]
 
 
 def test_table_without_a_width_is_whole():
@@ -44,16 +90,37 @@ def test_run_is_one_row():
 
 
 def test_run_page_has_everything():
-    """A run's page shows every field that has a value, and what was said."""
-    page = "\n".join(run_page(a_run(metadata={"k": 1}, stop_reason="enough"), a_message(truncated=True)))
-    for part in (RUN_ID, "running", "demo", "c1", '{"k":1}', "enough", "hello", "cut"):
+    """A run's page shows every field that has a value, in words, and what was said."""
+    usage = wire.Usage(input_tokens=12_345, cached_tokens=1_000, output_tokens=7, cost_micro_usd=1_234_500)
+    error = {"code": "signal", "message": "ended by SIGKILL", "signal": "SIGKILL"}
+    run = a_run(metadata={"k": 1}, stop_reason="enough", usage=usage, error=error, finished_at=AT)
+    page = "\n".join(run_page(run, a_message(truncated=True)))
+    for part in (
+        *(RUN_ID, "running", "demo", "c1", '{"k":1}', "enough", "hello", "cut"),
+        "12,345 tokens in (1,000 of them cached), 7 tokens out, $1.2345",
+        "ended by SIGKILL (signal, signal SIGKILL)",
+    ):
         assert part in page
+    assert "null" not in page
+
+
+def test_limits_have_units():
+    """A daemon's limits are shown in words, each with its unit."""
+    limits = {"client_line_bytes": 1 << 20, "linger_seconds": 10, "subscriptions": 1024, "tiny_bytes": 10}
+    lines = info_page(attrs.evolve(an_info(), limits=limits), "/s", None)
+    assert [" ".join(line.split()) for line in lines if line.endswith(("MiB", "10 s", "1,024", "10 B"))] == [
+        "limits client line 1 MiB",
+        "linger 10 s",
+        "subscriptions 1,024",
+        "tiny 10 B",
+    ]
 
 
 def test_message_page_has_its_heading():
     """A message stands under its role, state and run."""
     head, text = message_page(a_message())
-    assert head.startswith(f"--- assistant (completed, run {RUN_ID[-8:]}, {AT}")
+    at = datetime.fromisoformat(AT).astimezone()
+    assert head.startswith(f"--- assistant (completed, run {RUN_ID[-8:]}, {at:%Y-%m-%d %H:%M:%S %Z} (")
     assert text == "hello"
 
 
@@ -71,3 +138,12 @@ def test_ago_never_lies_in_the_future():
     now = datetime(2026, 1, 2, 3, 4, 0, tzinfo=UTC)
     assert ago(AT, now) == "0 s"
     assert ago(None) == "-"
+    assert seconds_between(AT, "2026-01-02T03:04:04.000006Z") == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.9, "0:00"), (67, "1:07"), (3599, "59:59"), (3723, "1:02:03")]
+)
+def test_clock_counts_up(seconds, text):
+    """Time that passes is shown as a clock shows it."""
+    assert clock(seconds) == text

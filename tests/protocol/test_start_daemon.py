@@ -168,7 +168,8 @@ def test_missing_parts_are_named(outlive, missing):
     (outlive.home / "stand-in" / "sitecustomize.py").write_text(blocker)
     done = outlive.run("run", "--agent", "demo")
     assert done.returncode == 69
-    assert done.stderr.startswith("outlive: cannot start a daemon: install 'outlive[daemon]'")
+    assert done.stderr.startswith(f"outlive: cannot start a daemon: {missing} is not installed; ")
+    assert done.stderr.endswith(" -m pip install 'outlive[daemon]'\n")
     assert done.stderr.count("\n") == 1
 
 

@@ -149,7 +149,7 @@ def test_end_of_a_run_is_the_exit_code(outlive, status, code, error, said):
 
 def test_tail_after_the_end_asks_how_it_ended(outlive):
     """Where run.settled lies before the cursor, the run itself says how it ended."""
-    found = wire.RunAndMessage(a_run(status="failed", error={"code": "signal", "message": "killed"}), None)
+    found = wire.RunFound(a_run(status="failed", error={"code": "signal", "message": "killed"}), a_message())
     with daemon(outlive, run_tail=telling(HELLO), run_get=found):
         done = outlive.run("tail", RUN_ID, "--after", str(len(HELLO)))
         assert (done.returncode, done.stdout) == (1, "")
@@ -158,7 +158,7 @@ def test_tail_after_the_end_asks_how_it_ended(outlive):
 def test_tail_without_following_ends_when_it_has_caught_up(outlive):
     """--no-follow ends a tail of a run that goes on, without an error."""
     with daemon(
-        outlive, run_tail=telling(HELLO[:2], "caught_up"), run_get=wire.RunAndMessage(a_run(), None)
+        outlive, run_tail=telling(HELLO[:2], "caught_up"), run_get=wire.RunFound(a_run(), a_message())
     ) as there:
         done = outlive.run("tail", "--no-follow", RUN_ID)
         assert (done.returncode, done.stdout) == (0, "hello ")
@@ -190,7 +190,7 @@ def test_interrupt_leaves_the_run_alone(outlive):
             out, err = process.communicate(timeout=20)
         assert process.returncode == 0
         assert out == ""
-        assert err == f"outlive: detached; the run goes on: outlive tail @last   (or: outlive tail {SHORT})\n"
+        assert err == f"outlive: detached, the run goes on; return with: outlive tail {SHORT}\n"
         assert there.asked("run/stop") == []
 
 
@@ -210,8 +210,9 @@ def test_reader_that_goes_away_ends_quietly(outlive):
 
 
 def test_terminal_gets_whole_lines(outlive):
-    """At a terminal a text without a last newline is ended before the status line; nothing is added in a pipe."""
+    """At a terminal a text without a last newline is ended before the last word; nothing is added in a pipe."""
     main, terminal = pty.openpty()
+    outlive.environment["TERM"] = "dumb"
     with daemon(outlive, run_tail=telling(HELLO)):
         process = outlive.start("tail", RUN_ID, stdout=terminal, stderr=terminal)
         os.close(terminal)
@@ -261,7 +262,7 @@ def test_every_command_has_json(outlive, arguments):
     answers = {
         "run_stop": wire.RunStopped("stopped", run),
         "run_wait": wire.RunWaited(run, message, True),
-        "run_get": wire.RunAndMessage(run, message),
+        "run_get": wire.RunFound(run, message),
         "run_list": wire.RunPage([run], None),
         "chat_list": wire.ChatPage([chat], None),
         "chat_messages": wire.MessagePage([message], None),
@@ -326,7 +327,7 @@ def test_run_is_found_by_a_piece_of_its_id(outlive, name):
     def page(conversation, request):
         conversation.reply(request, pages[request["params"].get("cursor")])
 
-    with daemon(outlive, run_list=page, run_get=wire.RunAndMessage(a_run(), None)) as there:
+    with daemon(outlive, run_list=page, run_get=wire.RunFound(a_run(), a_message())) as there:
         assert outlive.run("show", name).returncode == 0
         assert there.asked("run/get") == [{"run_id": RUN_ID}]
 

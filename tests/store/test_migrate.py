@@ -13,34 +13,42 @@ from outlived.store.postgres import Link, QueryRefused
 from tests.support.history import assert_history
 from tests.support.journals import make_schema, open_desk
 from tests.support.locks import Session, open_session, wait_for
+from tests.support.postgres import Postgres
 
 migrations = import_module("outlived.store.migrate")  # the package's attribute of that name is the function
 
 
+@pytest.fixture(scope="module")
+def shared(postgres: Postgres) -> str:
+    """This module's database; its DSN."""
+    return postgres.create_database()
+
+
 @pytest.fixture
-def link(database: str) -> Iterator[Link]:
+def session(shared: str) -> Iterator[Session]:
+    """The test's own look at the database, which is empty again."""
+    with open_session(shared) as session:
+        session.ask("DROP SCHEMA IF EXISTS outlived CASCADE")
+        yield session
+
+
+@pytest.fixture
+def link(shared: str, session: Session) -> Iterator[Link]:
     """A daemon's connection."""
-    link = Link(database, "migrate")
+    link = Link(shared, "migrate")
     yield link
     link.close()
 
 
 @pytest.fixture
-def session(database: str) -> Iterator[Session]:
-    """The test's own look at the database."""
-    with open_session(database) as session:
-        yield session
-
-
-@pytest.fixture
-def role(database: str, session: Session) -> Iterator[str]:
+def role(shared: str, session: Session) -> Iterator[str]:
     """A role that may read and write everything and create nothing, on an up-to-date schema; its DSN."""
     name = f"plain_{session.ask_one('SELECT current_database()')}"
-    make_schema(database)
+    make_schema(shared)
     session.ask(f"CREATE ROLE {name} LOGIN")
     session.ask(f"GRANT USAGE ON SCHEMA outlived TO {name}")
     session.ask(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA outlived TO {name}")
-    yield psycopg.conninfo.make_conninfo(database, user=name)
+    yield psycopg.conninfo.make_conninfo(shared, user=name)
     session.ask(f"DROP OWNED BY {name}")
     session.ask(f"DROP ROLE {name}")
 
@@ -63,9 +71,9 @@ async def test_a_second_time_changes_nothing(link: Link, session: Session):
     assert session.ask("SELECT xmin::text, * FROM outlived.schema_version") == before
 
 
-async def test_many_daemons_at_once_migrate_once(database: str, session: Session):
+async def test_many_daemons_at_once_migrate_once(shared: str, session: Session):
     """Daemons that start together on an empty database apply each migration once, and none fails."""
-    links = [Link(database, f"daemon {number}") for number in range(6)]
+    links = [Link(shared, f"daemon {number}") for number in range(6)]
     applied: list[int] = []
 
     async def come(link: Link) -> None:
@@ -122,6 +130,17 @@ async def test_a_newer_daemon_that_was_faster_is_noticed(link: Link, session: Se
     assert "Upgrade outlive" in str(refused[0])
 
 
+async def test_a_database_of_another_encoding_is_refused(shared: str, session: Session):
+    """A database that cannot store what agents say is refused before anything is made in it."""
+    name = f"{session.ask_one('SELECT current_database()')}_latin"
+    session.ask(f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    link = Link(psycopg.conninfo.make_conninfo(shared, dbname=name), "latin")
+    with pytest.raises(SchemaRefused, match="its encoding is LATIN1 and has to be UTF8"):
+        await migrate(link)
+    assert await link.query("SELECT to_regnamespace('outlived') IS NULL") == [(True,)]
+    link.close()
+
+
 async def test_a_failing_migration_leaves_nothing(link: Link, session: Session, monkeypatch):
     """A migration that fails is undone whole, and the next try begins where this one did."""
     whole = migrations.read_sql
@@ -157,15 +176,15 @@ def test_every_numbered_file_is_listed():
         assert 1 <= each.min_reader <= each.version
 
 
-async def test_an_unprivileged_role_can_use_an_up_to_date_schema(database: str, role: str):
+async def test_an_unprivileged_role_can_use_an_up_to_date_schema(shared: str, role: str):
     """A role that may not create anything finds the schema up to date and runs a run in it."""
     async with open_desk(role) as desk:
         run_id = await desk.start()
         await desk.settle(run_id)
-    assert_history(database, acknowledged={run_id}, settled=True)
+    assert_history(shared, acknowledged={run_id}, settled=True)
 
 
-async def test_an_unprivileged_role_is_told_what_it_may_not(database: str, role: str, session: Session):
+async def test_an_unprivileged_role_is_told_what_it_may_not(role: str, session: Session):
     """A role that would have to create the schema and may not is refused with the database's reason."""
     session.ask("DROP SCHEMA outlived CASCADE")
     link = Link(role, "plain")

@@ -10,21 +10,35 @@ import trio
 from outlived.store import postgres as postgres_module
 from outlived.store.postgres import DatabaseLost, Link, LinkPool, QueryRefused, connect
 from tests.support.locks import Session, open_session, wait_for
+from tests.support.postgres import Postgres
+from tests.support.waits import wait_until
+
+
+@pytest.fixture(scope="module")
+def shared(postgres: Postgres) -> str:
+    """This module's database; its DSN."""
+    return postgres.create_database()
 
 
 @pytest.fixture
-def link(database: str) -> Iterator[Link]:
+def session(shared: str) -> Iterator[Session]:
+    """The test's own look at the database; whatever sessions a test left behind end with it."""
+    with open_session(shared) as session:
+        yield session
+        session.ask("DROP TABLE IF EXISTS kept")
+        ours = (
+            "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'outlived %'"
+        )
+        session.ask(f"SELECT pg_terminate_backend(pid) {ours}")
+        wait_until(lambda: not session.ask(f"SELECT 1 {ours}"), what="what a test left behind has ended")
+
+
+@pytest.fixture
+def link(shared: str, session: Session) -> Iterator[Link]:
     """One connection, opened at its first use."""
-    link = Link(database, "test")
+    link = Link(shared, "test")
     yield link
     link.close()
-
-
-@pytest.fixture
-def session(database: str) -> Iterator[Session]:
-    """The test's own look at the database."""
-    with open_session(database) as session:
-        yield session
 
 
 async def wait_asleep(session: Session) -> int:
@@ -34,9 +48,9 @@ async def wait_asleep(session: Session) -> int:
     return pid
 
 
-async def test_many_queries_share_a_few_connections(database: str, session: Session):
+async def test_many_queries_share_a_few_connections(shared: str, session: Session):
     """Hundreds of concurrent queries on a pool get their own answers, over no more connections than it has."""
-    pool = LinkPool(database, "crowd", 3)
+    pool = LinkPool(shared, "crowd", 3)
     answers: dict[int, int] = {}
 
     async def ask(number: int) -> None:
@@ -79,7 +93,6 @@ async def test_a_cancel_closes_the_connection(link: Link, session: Session):
     assert link._connection is None
     [(pid, answer)] = await link.query("SELECT pg_backend_pid(), 'mine'")
     assert (pid != sleeper, answer) == (True, "mine")
-    session.ask("SELECT pg_terminate_backend(%s)", sleeper)
 
 
 async def test_a_cancel_in_a_pipeline_closes_the_connection(link: Link, session: Session):
@@ -205,10 +218,10 @@ async def test_a_server_that_does_not_answer_is_lost(short_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati"])
-async def test_times_arrive_as_the_wire_writes_them(database: str, session: Session, zone: str):
+async def test_times_arrive_as_the_wire_writes_them(shared: str, session: Session, zone: str):
     """A time is RFC 3339 in UTC with six digits and Z, whatever zone the server prefers; no time is None."""
     session.ask(f"ALTER DATABASE {session.ask_one('SELECT current_database()')} SET timezone = '{zone}'")
-    link = Link(database, "test")
+    link = Link(shared, "test")
     [row] = await link.query(
         "SELECT '2024-02-29 23:59:59.000001+00'::timestamptz, '2024-07-01 12:00+05:45'::timestamptz,"
         " '0999-01-01 00:00+00'::timestamptz, NULL::timestamptz, current_setting('timezone')"
@@ -217,6 +230,28 @@ async def test_times_arrive_as_the_wire_writes_them(database: str, session: Sess
     assert row == (
         "2024-02-29T23:59:59.000001Z", "2024-07-01T06:15:00.000000Z", "0999-01-01T00:00:00.000000Z", None, zone,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("style", ["German", "SQL, DMY", "Postgres", "ISO, YMD"])
+async def test_times_arrive_whatever_style_the_server_prefers(shared: str, session: Session, style: str):
+    """A database that writes dates in its own way gives the same times."""
+    name = session.ask_one("SELECT current_database()")
+    session.ask(f"ALTER DATABASE {name} SET datestyle = '{style}'")
+    link = Link(shared, "test")
+    rows = await link.query("SELECT '2024-02-03 04:05:06.000007+00'::timestamptz")
+    link.close()
+    session.ask(f"ALTER DATABASE {name} RESET datestyle")
+    assert rows == [("2024-02-03T04:05:06.000007Z",)]
+
+
+async def test_text_is_sent_as_it_is_said(shared: str, monkeypatch):
+    """Whatever encoding the environment asks for, text goes and comes as UTF-8; what has none is refused."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    link = Link(shared, "test")
+    assert await link.query("SELECT %(text)s::text", {"text": "é € 𝄞"}) == [("é € 𝄞",)]
+    with pytest.raises(QueryRefused, match="surrogates not allowed"):
+        await link.query("SELECT %(text)s::text", {"text": "\ud800"})
+    link.close()
 
 
 async def test_ids_arrive_as_text(link: Link):
@@ -256,9 +291,9 @@ async def test_a_pipeline_larger_than_every_buffer(link: Link):
     assert rows == [(text, number) for number in range(60)]
 
 
-async def test_a_pool_says_when_it_is_busy(database: str, session: Session):
+async def test_a_pool_says_when_it_is_busy(shared: str, session: Session):
     """Who gets no turn in time is told so; the one who has it is not disturbed."""
-    pool = LinkPool(database, "busy", 1)
+    pool = LinkPool(shared, "busy", 1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.query, "SELECT pg_sleep(0.3)")
         await wait_asleep(session)
@@ -268,9 +303,9 @@ async def test_a_pool_says_when_it_is_busy(database: str, session: Session):
     pool.close()
 
 
-async def test_a_slow_query_is_not_called_a_queue(database: str, session: Session):
+async def test_a_slow_query_is_not_called_a_queue(shared: str, session: Session):
     """Who waited for its turn and then asks too much hears of the query, not of the queue; the turn is free again."""
-    pool = LinkPool(database, "slow", 1)
+    pool = LinkPool(shared, "slow", 1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.query, "SELECT pg_sleep(0.2)")
         await wait_asleep(session)
@@ -306,10 +341,11 @@ async def test_a_connection_is_named_for_its_purpose(link: Link, session: Sessio
     assert session.list_pids("test") == [pid]
 
 
-async def test_a_read_only_server_is_not_taken(database: str, session: Session):
+async def test_a_read_only_server_is_not_taken(database: str):
     """A server that takes no writes (a standby, a full disk) is lost, until it takes them again."""
-    name = session.ask_one("SELECT current_database()")
-    session.ask(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with open_session(database) as session:
+        name = session.ask_one("SELECT current_database()")
+        session.ask(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with pytest.raises(DatabaseLost, match="read-only"):
         await connect(database, "test")
 
@@ -321,7 +357,7 @@ async def test_no_statement_is_prepared_on_the_server(link: Link):
     assert await link.query("SELECT count(*) FROM pg_prepared_statements") == [(0,)]
 
 
-async def test_a_host_name_is_looked_up_without_blocking(database: str):
+async def test_a_host_name_is_looked_up_without_blocking():
     """A host name is resolved by Trio before libpq sees it, each with its own port."""
     params = {"host": "localhost,/run/x", "port": "1,2", "dbname": "d"}
     resolved = await postgres_module._resolve(params)

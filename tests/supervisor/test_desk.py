@@ -6,7 +6,7 @@ import math
 import msgspec
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlived.agents import Assignment
@@ -145,6 +145,7 @@ async def test_text_of_any_length_is_split_without_loss(letter, size):
         assert "".join(data["text"] for _, data in found) == clean(text)
 
 
+@settings(max_examples=40)
 @given(any_json, any_text, any_text, letters, sizes)
 async def test_any_value_is_stored_whole_or_marked(value, first, second, letter, size):
     """Data and tool events stay within their size, whatever is in them: whole, or cut and marked truncated."""

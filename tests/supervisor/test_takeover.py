@@ -115,14 +115,16 @@ async def test_a_lease_that_was_renewed_meanwhile_holds(shared_database):
 
 
 @pytest.mark.parametrize(("sole_owner", "same_home"), [(True, True), (True, False), (False, True)])
-async def test_the_homes_lock_proves_its_earlier_daemons_dead(database, sole_owner, same_home):
+async def test_the_homes_lock_proves_its_earlier_daemons_dead(shared_database, sole_owner, same_home):
     """Who holds a home's lock, on the home's own database, knows that the home's earlier owners are gone."""
     home_id = make_id()
     process = read_foreign_identity()
-    remains = await leave_behind(database, process=process, home_id=home_id if same_home else None)
-    async with open_house(database, home_id=home_id, sole_owner=sole_owner) as house:
+    remains = await leave_behind(shared_database, process=process, home_id=home_id if same_home else None)
+    async with open_house(shared_database, home_id=home_id, sole_owner=sole_owner) as house:
         holder = await hold(house, remains)
         assert is_proved_dead(house.supervisor, holder) is (sole_owner and same_home)
+        await expire(shared_database, remains.owner)
+        await inherit(house, remains)
 
 
 async def test_an_owner_never_declares_itself_dead(database):
@@ -283,7 +285,7 @@ def run_process():
     """A living process of a run that is yet to be, its child without the run's environment, and the run's id."""
     run_id = make_id()
     environment = {**os.environ, processes.RUN_VARIABLE: run_id}
-    script = "env -i sleep 1000 & echo $!; wait"
+    script = "env -i sh -c 'echo $$; exec sleep 1000' & wait"
     with subprocess.Popen(
         ["sh", "-c", script], env=environment, start_new_session=True, stdout=subprocess.PIPE
     ) as process:

@@ -26,8 +26,18 @@ def find_run_processes(run_ids: set[str]) -> dict[int, str]:
 
 def is_alive(pid: int) -> bool:
     """Whether there is such a process; a zombie is none."""
+    return read_state(pid) not in {"", "Z", "X"}
+
+
+def is_suspended(pid: int) -> bool:
+    """Whether a SIGSTOP has taken effect."""
+    return read_state(pid) == "T"
+
+
+def read_state(pid: int) -> str:
+    """The letter that the kernel has for it; empty if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+        return ""
+    return stat.rpartition(")")[2].split()[0]

@@ -26,7 +26,7 @@ class Screen:
         self._stream.feed(text)
 
     def flush(self) -> None:
-        """pexpect wants a file."""
+        """There is nothing to flush; pexpect wants a file."""
 
     def rows(self) -> list[str]:
         """The lines that are not empty, from the top."""
@@ -75,7 +75,13 @@ class Terminal:
     def wait_shown(self, condition: Callable[[list[str]], bool]) -> list[str]:
         """Return the screen's lines once they fulfil the condition."""
         while not condition(self.screen.rows()):
-            self._child.expect(r"[\s\S]+")
+            try:
+                self._child.expect(r"[\s\S]+")
+            except (pexpect.TIMEOUT, pexpect.EOF) as error:
+                shown = "\n".join(self.screen.rows())
+                raise AssertionError(
+                    f"in vain ({type(error).__name__}); the screen shows:\n{shown}"
+                ) from None
         return self.screen.rows()
 
     def wait_end(self) -> int:

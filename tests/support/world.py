@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 
 from outlived.identifiers import make_id
-from outlived.journal.items import Append, Created, Entry, Item, Start, Take, Ticket
+from outlived.journal.items import Append, Created, Entry, Item, Start, Ticket
 from outlived.journal.log import RunLog
 from outlived.journal.plan import MESSAGE_STATUS, Plan, ask, plan
-from outlived.rules.lifecycle import apply, fold
+from outlived.rules.lifecycle import fold
 from outlived.rules.message import DEFAULT_LIMIT, Draft, read_content
 from outlived.rules.run import ACTIVE, Event, Fact, Run
 from outlived.store.batches import Takeable, Truth
@@ -225,18 +225,3 @@ def run_batch(world: World, *items: Item) -> Plan:
 def get_answers(done: Plan) -> list[Any]:
     """The answers to a batch's starts; for a created run just its id."""
     return [answer.run.id if isinstance(answer, Created) else answer for _, answer in done.starts]
-
-
-__all__ = [
-    "DEAD",
-    "ME",
-    "Row",
-    "Take",
-    "World",
-    "apply",
-    "get_answers",
-    "make_append",
-    "make_settle",
-    "make_start",
-    "run_batch",
-]

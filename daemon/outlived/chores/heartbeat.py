@@ -14,6 +14,7 @@ from __future__ import annotations
 import structlog
 import trio
 
+from outlived.journal.items import OwnershipLost
 from outlived.store.owners import read_unsettled, renew
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.supervisor import Supervisor
@@ -25,10 +26,17 @@ from outlived.supervisor.trust import read_clock
 log = structlog.get_logger("outlived.heartbeat")
 
 RETRY_SECONDS = 1.0
+DOUBTS_PER_LEASE = 30
 
 
 async def beat(supervisor: Supervisor) -> None:
-    """Actor: the heart."""
+    """Actor: the heart, and beside it the doubt: a beat may hang as long as a database does."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_doubt, supervisor)
+        await _beat_on(supervisor)
+
+
+async def _beat_on(supervisor: Supervisor) -> None:
     unseen: set[str] = set()
     while True:
         interval = supervisor.settings.owner.heartbeat_seconds
@@ -37,13 +45,23 @@ async def beat(supervisor: Supervisor) -> None:
             continue
         try:
             unseen = await beat_once(supervisor, unseen)
-        except (DatabaseLost, QueryRefused) as error:
+        except (DatabaseLost, QueryRefused, OwnershipLost) as error:
             log.warning("heartbeat failed", reason=str(error))
             interval = min(RETRY_SECONDS, interval)
-        if not supervisor.trust.holds and len(supervisor.registry):
-            log.error("this owner does not trust itself any more: cancelling its runs")
-            supervisor.registry.cancel_all(Cause.DISTRUST)
         await trio.sleep(interval)
+
+
+async def _doubt(supervisor: Supervisor) -> None:
+    """Cancel what could be taken over, as soon as this owner does not trust itself any more."""
+    trusted = True
+    while True:
+        await trio.sleep(min(1.0, supervisor.settings.owner.lease_seconds / DOUBTS_PER_LEASE))
+        trusts = supervisor.trust.holds
+        if trusted and not trusts:
+            log.error("this owner does not trust itself any more: cancelling its runs")
+        if not trusts:
+            supervisor.registry.cancel_all(Cause.DISTRUST)
+        trusted = trusts
 
 
 async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
@@ -63,5 +81,6 @@ async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
         log.error("runs of ours were lost sight of; settling them", run_ids=sorted(gone))
         for run_id in gone:
             journal.forget(run_id)
-        await take_over(supervisor, sorted(gone))
+        with trio.move_on_after(owner.heartbeat_seconds):  # it goes on without us: the heart must not wait
+            await take_over(supervisor, sorted(gone))
     return missing - gone

@@ -117,6 +117,7 @@ class Listener:
     supervisor: Supervisor
     sock: trio.socket.SocketType
     _sessions: set[Session] = attrs.Factory(set)
+    _open: bool = True
     _accepting: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _complained_at: float = float("-inf")
     _nursery: trio.Nursery = attrs.field(init=False)
@@ -124,8 +125,8 @@ class Listener:
     async def serve(self) -> None:
         """Actor: accept until ``close``, then until the last session has ended."""
         async with trio.open_nursery() as self._nursery:
-            with self._accepting:
-                while True:
+            with trio.CancelScope() as self._accepting:  # a new one each time: this actor may be started again
+                while self._open:
                     await self._accept_one()
 
     async def _accept_one(self) -> None:
@@ -181,6 +182,7 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Close the door; who is inside stays."""
+        self._open = False
         self._accepting.cancel()
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@
 2. ``MIN_READER`` of a migration is the oldest version that may still use the schema after it. A daemon that
    finds a schema newer than it may read refuses, and says so.
 3. An up-to-date schema is only looked at: no lock, no right to create is needed.
+4. The database's encoding is UTF8, or it is refused: any other cannot store what agents say.
 
 Not here: what the tables mean (the SQL files say it).
 """
@@ -59,6 +60,12 @@ async def migrate(link: Link) -> int:
 
 async def _read_version(link: Link) -> int:
     """The applied version; 0 for an empty database."""
+    [(encoding,)] = await link.query(SQL["read_encoding"])
+    if encoding != "UTF8":
+        raise SchemaRefused(
+            f"cannot use this database: its encoding is {encoding} and has to be UTF8, for agents say anything. "
+            "Create one with ENCODING 'UTF8' TEMPLATE template0"
+        )
     [(prepared,)] = await link.query(SQL["is_prepared"])
     if not prepared:
         return 0

@@ -79,7 +79,7 @@ async def read_unsettled(link: Link, me: str) -> dict[str, StopMark | None]:
 
 
 async def read_living(link: Link, me: str) -> list[OwnerRow]:
-    """Other owners that are not declared dead, oldest first, a bounded number."""
+    """Other owners that are not declared dead, those silent for longest first, a bounded number."""
     rows = await link.query(SQL["read_living"], {"me": me, "limit": SWEEP_LIMIT})
     return [_owner_row(*row, dead=False) for row in rows]
 
@@ -95,6 +95,11 @@ async def declare_dead(link: Link, me: str, owner: str, *, proved: bool, reason:
     params = {"id": owner, "me": me, "proved": proved, "reason": reason}
     [rows] = await link.transact([(SQL["declare_dead"], params)])
     return bool(rows)
+
+
+async def end_silent_journals(link: Link) -> int:
+    """End the sessions in which somebody's journal fell silent inside a batch; how many. Raises QueryRefused."""
+    return len(await link.query(SQL["end_silent_journals"]))
 
 
 async def retire(link: Link, me: str) -> None:

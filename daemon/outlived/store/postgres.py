@@ -139,7 +139,9 @@ async def _wait_for_either(fd: int) -> Ready:
 async def connect(dsn: str, purpose: str) -> TrioConnection:
     """Open one connection in autocommit mode. Raises DatabaseLost, which says for whom and why."""
     try:
-        params = conninfo.conninfo_to_dict(dsn, application_name=f"outlived {purpose}")
+        params = conninfo.conninfo_to_dict(
+            dsn, application_name=f"outlived {purpose}", client_encoding="UTF8"
+        )
         params.setdefault("target_session_attrs", "read-write")
         with trio.fail_after(CONNECT_SECONDS):
             connection = await _drive_connect(conninfo.make_conninfo("", **await _resolve(params)))
@@ -183,6 +185,9 @@ async def _drive_connect(info: str) -> TrioConnection:
     except StopIteration as end:
         connection: TrioConnection = end.value
     await connection.set_autocommit(True)
+    if not (connection.info.parameter_status("DateStyle") or "").startswith("ISO"):
+        # psycopg reads no other style. This one setting a transaction pooler keeps for each client.
+        await connection.execute("SET datestyle = 'ISO'")
     return connection
 
 
@@ -265,6 +270,8 @@ def _translate(error: BaseException, purpose: str) -> DatabaseLost | QueryRefuse
         return DatabaseLost(f"cannot hear from the database in time ({purpose}): {_one_line(error)}")
     if isinstance(error, psycopg.OperationalError) and _means_lost(error):
         return DatabaseLost(f"cannot go on with the database ({purpose}): {_one_line(error)}")
+    if isinstance(error, UnicodeError):  # bad data, noticed on our side
+        return QueryRefused(f"cannot send this to the database ({purpose}): {_one_line(error)}")
     if isinstance(error, psycopg.Error):
         passing = (error.sqlstate or "").startswith((*_CROWDED, _CONFLICT))
         return QueryRefused(

@@ -69,6 +69,10 @@ class Registry:
             self._performing.add(run_id)
         return active
 
+    def is_performing(self, run_id: str) -> bool:
+        """Whether an agent is at work for it; else its settlement is under way, if it is here."""
+        return run_id in self._performing
+
     def note_performed(self, active: Active) -> None:
         """Its agent has ended; what is left is to settle it."""
         self._performing.discard(active.run_id)

@@ -14,16 +14,20 @@ from collections.abc import Callable
 
 import attrs
 import msgspec
+import trio
 
 from outlive import errors, wire
 from outlived.agents import AgentBroken, Assignment, AssignmentRefused
 from outlived.identifiers import make_id
 from outlived.journal.items import Created, Existing, KeyTaken, RunSpec, SlotTaken, StartAnswer
 from outlived.journal.plan import read_input
-from outlived.store.owners import read_holder
+from outlived.journal.tail import wait_settled
+from outlived.store.owners import OwnerRow, read_holder
 from outlived.supervisor import Supervisor
 from outlived.supervisor.execute import launch, pick_agent
 from outlived.supervisor.takeover import is_dead, reap, take_over
+
+FREE_SECONDS = 5.0
 
 
 @attrs.frozen
@@ -145,11 +149,28 @@ def _check_agent(supervisor: Supervisor, spec: RunSpec) -> None:
 
 
 async def _free_slot(supervisor: Supervisor, run_id: str) -> bool:
-    """Settle the run in the way if its owner is dead; whether it is worth trying again."""
+    """Whether it is worth trying again: the run in the way has ended, or is being settled for a dead owner."""
     holder = await read_holder(supervisor.store.sweep, run_id)
-    if holder is None or holder.id == supervisor.journal.owner or not is_dead(supervisor, holder):
+    if holder is None:
+        return True  # settled a moment ago
+    if holder.id == supervisor.journal.owner:
+        if supervisor.registry.is_performing(run_id):
+            return False
+    elif not is_dead(supervisor, holder):
         return False
-    return await reap(supervisor, holder) and bool(await take_over(supervisor, [run_id]))
+    elif await reap(supervisor, holder) or await _is_taken(supervisor, run_id, holder):
+        await take_over(supervisor, [run_id])
+    else:
+        return False
+    with trio.move_on_after(FREE_SECONDS), supervisor.hub.watch(run_id) as watched:
+        await wait_settled(watched, supervisor.store.reads)  # whoever it is that settles it
+    return True
+
+
+async def _is_taken(supervisor: Supervisor, run_id: str, holder: OwnerRow) -> bool:
+    """Whether another daemon was quicker with that dead owner."""
+    now = await read_holder(supervisor.store.sweep, run_id)
+    return now is None or now.id != holder.id or now.dead
 
 
 async def _read_answer(supervisor: Supervisor, answer: StartAnswer, spec: RunSpec) -> tuple[wire.Run, bool]:

@@ -23,7 +23,7 @@ from outlived.journal.items import Entry, JournalRefused, OwnershipLost, Taken, 
 from outlived.rules.leases import ProcessIdentity, Verdict, judge_process
 from outlived.rules.message import SHAPING
 from outlived.rules.run import Event, Fact
-from outlived.store.owners import OwnerRow, StopMark, declare_dead
+from outlived.store.owners import OwnerRow, StopMark, declare_dead, end_silent_journals
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import read_processes, read_stop
 from outlived.supervisor import Supervisor
@@ -45,35 +45,46 @@ def is_dead(supervisor: Supervisor, owner: OwnerRow) -> bool:
 
 def is_proved_dead(supervisor: Supervisor, owner: OwnerRow) -> bool:
     """Whether the owner's process is known to be gone, whatever its lease says."""
-    if supervisor.home.sole_owner and owner.home_id == supervisor.home.home_id:
-        return True  # it lived in this home, whose lock we hold, and nobody else has this database
     here = processes.read_own_identity()
+    if supervisor.home.sole_owner and owner.home_id == supervisor.home.home_id:
+        # It lived in this home, whose lock we hold, and nobody else has this database. Our own next registration
+        # may be there a moment before we know of it.
+        return owner.process != here
     now = processes.read_start_ticks(owner.process.pid)
     return judge_process(owner.process, here, now) is Verdict.DEAD
 
 
 async def reap(supervisor: Supervisor, owner: OwnerRow) -> bool:
-    """Declare an owner dead if that is so at this moment. Its runs are nobody's afterwards.
-
-    False also while the owner's row is locked: suspended in the middle of a batch it holds its fence for a while.
-    """
+    """Declare an owner dead if that is so at this moment. Its runs are nobody's afterwards."""
     if owner.dead:
         return True
     proved = is_proved_dead(supervisor, owner)
     reason = "its process is gone" if proved else "its lease ran out"
-    me = supervisor.journal.owner
     try:
-        dead = await declare_dead(supervisor.store.sweep, me, owner.id, proved=proved, reason=reason)
+        dead = await _declare_dead(supervisor, owner, proved=proved, reason=reason)
     except QueryRefused as error:
-        if not error.passing:
-            raise
-        log.warning("an owner cannot be declared dead yet: its row is locked", owner=owner.id)
+        log.warning("an owner cannot be declared dead yet", owner=owner.id, reason=str(error))
         return False
     if dead:
         log.warning(
             "owner declared dead", owner=owner.id, host=owner.host, pid=owner.process.pid, reason=reason
         )
     return dead
+
+
+async def _declare_dead(supervisor: Supervisor, owner: OwnerRow, *, proved: bool, reason: str) -> bool:
+    """An owner suspended in the middle of a batch holds its own row, and would hold it for ever."""
+    link, me = supervisor.store.sweep, supervisor.journal.owner
+    try:
+        return await declare_dead(link, me, owner.id, proved=proved, reason=reason)
+    except QueryRefused as error:
+        if not error.passing:
+            raise
+    ended = await end_silent_journals(link)
+    log.warning(
+        "an owner's row was locked; ended the sessions that fell silent", owner=owner.id, sessions=ended
+    )
+    return await declare_dead(link, me, owner.id, proved=proved, reason=reason)
 
 
 async def take_over(supervisor: Supervisor, run_ids: list[str]) -> int:

@@ -23,9 +23,13 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
-    def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"outlive: {message}; see: {self.prog} --help\n")
+    def error(self, message: str, advice: str = "") -> NoReturn:
+        sys.stderr.write(f"outlive: {message}; {advice or f'see: {self.prog} --help'}\n")
         sys.exit(outcome.USAGE)
+
+    def list_arguments(self) -> list[argparse.Action]:
+        """Every argument that was added, those of groups too."""
+        return list(self._actions)
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no public name

@@ -18,18 +18,17 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import IO
 
 import anyio
 
 from outlive.cli.arguments import Options
+from outlive.cli.logs import last_lines, log_file
 from outlive.cli.outcome import CannotStartDaemon
 from outlive.cli.reach import place, reach
 from outlive.cli.screen import Screen
 from outlive.client import Client
 from outlive.connection import Unreachable
-from outlive.places import state_directory
 
 _NEEDED = ("outlived", "trio", "trio_asyncio", "psycopg", "structlog")
 _OF_A_RUN = ("OUTLIVE_RUN_ID", "OUTLIVE_CHAT_ID", "OUTLIVE_WORKSPACE", "OUTLIVE_ATTEMPT")
@@ -37,7 +36,6 @@ _START_SECONDS = 90.0
 _QUIET_SECONDS = 1.0
 _LOSER_SECONDS = 2.0
 _POLL_SECONDS = 0.05
-_LONGEST_LOG_BYTES = 1 << 20
 
 
 @asynccontextmanager
@@ -58,7 +56,8 @@ async def start_daemon(options: Options, screen: Screen) -> None:
     """Return when a daemon answers at the socket. Raises CannotStartDaemon."""
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise CannotStartDaemon(
-            f"cannot start a daemon: install 'outlive[daemon]' (there is no {missing[0]} for {sys.executable})"
+            f"cannot start a daemon: {missing[0]} is not installed; "
+            f"install the daemon's packages with: {sys.executable} -m pip install 'outlive[daemon]'"
         )
     start = _Start(options, screen)
     try:
@@ -72,18 +71,6 @@ async def start_daemon(options: Options, screen: Screen) -> None:
         raise CannotStartDaemon(f"cannot start a daemon: {error}") from error
     finally:
         start.close()
-
-
-def log_file() -> Path:
-    """Where a daemon that was started from here writes its log."""
-    return state_directory() / "outlived.log"
-
-
-def last_lines(path: Path, count: int, since: int = 0) -> list[str]:
-    """The last lines of a log, at most a mebibyte of it, and nothing before byte ``since``."""
-    with path.open("rb") as log:
-        log.seek(max(since, log.seek(0, os.SEEK_END) - _LONGEST_LOG_BYTES))
-        return log.read().decode(errors="replace").splitlines()[-count:]
 
 
 def is_absent(error: Unreachable) -> bool:
@@ -173,7 +160,8 @@ class _Start:
         if self._ended_at is None:
             self._ended_at = now
         elif now - self._ended_at > _LOSER_SECONDS:
-            (last,) = last_lines(self.log, 1, since=self._log_began) or ["it said nothing"]
+            with self.log.open("rb") as log:
+                (last,) = last_lines(log, 1, since=self._log_began) or ["it said nothing"]
             raise CannotStartDaemon(
                 f"cannot start a daemon, it ended with status {self._daemon.returncode}: {last}; its log is {self.log}"
             )

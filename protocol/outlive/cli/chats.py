@@ -35,6 +35,6 @@ async def act(options: Options, screen: Screen) -> int:
         for chat in chats:
             screen.value(chat)
     else:
-        for line in chats_table(chats, screen.width()):
+        for line in chats_table(chats, screen.width(), screen.paint):
             screen.line(line)
     return outcome.SUCCEEDED

@@ -2,6 +2,8 @@
 
 1. Only the process that opened the socket is stopped, and only if it is the one that answers: a daemon of systemd,
    or one in another container, is left to whoever manages it.
+
+Not here: starting it (``autostart.py``), its log (``logs.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import anyio
 
 from outlive.cli import outcome
 from outlive.cli.arguments import Commands, Options, Parser, command, count, seconds
-from outlive.cli.autostart import is_absent, last_lines, log_file, start_daemon
+from outlive.cli.autostart import is_absent, start_daemon
+from outlive.cli.logs import logs
 from outlive.cli.outcome import UsageError
 from outlive.cli.reach import reach
 from outlive.cli.render import info_page
@@ -28,14 +31,16 @@ from outlive.wire import ServerInfo
 
 def add(commands: Commands) -> None:
     """Add the commands' arguments."""
-    parser = commands.add_parser("daemon", help="start, stop and look at the daemon")
+    help = "start, stop and look at the daemon"  # noqa: A001 - argparse's word
+    parser = commands.add_parser("daemon", help=help, description=f"{help}.")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
     command(verbs, "start", start, "start a daemon in the background, unless one answers")
     command(verbs, "status", status, "show the daemon that answers")
     stopping = command(verbs, "stop", stop, "stop the daemon and wait for its end")
     stopping.add_argument("--timeout", metavar="SECONDS", type=seconds, default=60.0, help="default: 60")
-    logs_parser = command(verbs, "logs", logs, "show the end of the log of a daemon started from here")
-    logs_parser.add_argument("-n", "--lines", metavar="N", type=count, default=200, help="default: 200")
+    log = command(verbs, "logs", logs, "show the end of the log of a daemon started from here")
+    log.add_argument("-f", "--follow", action="store_true", help="and what is added to it, until Ctrl-C")
+    log.add_argument("-n", "--lines", metavar="N", type=count, default=200, help="default: 200")
 
 
 async def start(options: Options, screen: Screen) -> int:
@@ -57,7 +62,7 @@ async def status(options: Options, screen: Screen) -> int:
     if options.json:
         screen.value(info)
     else:
-        screen.line("\n".join(info_page(info, str(client.path))))
+        screen.line("\n".join(info_page(info, str(client.path), screen.width(), screen.paint)))
     return outcome.SUCCEEDED
 
 
@@ -81,19 +86,6 @@ async def stop(options: Options, screen: Screen) -> int:
         screen.value({"pid": info.pid})
     else:
         screen.line(f"{info.pid} stopped")
-    return outcome.SUCCEEDED
-
-
-async def logs(options: Options, screen: Screen) -> int:
-    """Show the last lines of the log."""
-    path = log_file()
-    for line in last_lines(path, options.lines):
-        if options.json:
-            screen.value(line)
-        else:
-            screen.line(line)
-    if screen.has_reader():
-        screen.say(f"this is the end of {path}")
     return outcome.SUCCEEDED
 
 

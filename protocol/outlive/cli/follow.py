@@ -3,36 +3,61 @@
 1. What the agent says goes to stdout, byte for byte; what it logs, thinks and calls goes to stderr.
 2. Ctrl-C leaves and does not stop the run.
 
-Not here: reconnecting (``outlive.tail``).
+Not here: reconnecting (``outlive.tail``), the status line (``status.py``).
 """
 
 from __future__ import annotations
 
+import shlex
+from contextlib import nullcontext
 from typing import Any
 
 from outlive.cli import outcome
+from outlive.cli.arguments import Options
+from outlive.cli.layout import clock, seconds_between
 from outlive.cli.render import short_id
 from outlive.cli.screen import Screen
+from outlive.cli.status import status
 from outlive.client import Client
+from outlive.connection import ConnectionLost
 from outlive.strict_json import encode
-from outlive.wire import Event
+from outlive.wire import Event, Run
 
 _LONGEST_LINE = 200
 
 
 async def follow(
-    client: Client, run_id: str, screen: Screen, *, json: bool, after_seq: int = 0, live: bool = True
+    client: Client,
+    run_id: str,
+    screen: Screen,
+    options: Options,
+    *,
+    after_seq: int = 0,
+    live: bool = True,
+    leaving: str = "Ctrl-C leaves, the run goes on",
 ) -> int:
-    """Show events after ``after_seq`` until the run is settled (``live=False``: until now)."""
+    """Show events after ``after_seq`` until the run is settled (``live=False``: until now).
+
+    ``leaving`` tells people what Ctrl-C will do.
+    """
     settled: dict[str, Any] | None = None
-    async with client.tail(run_id, after_seq=after_seq, follow=live) as tail:
-        async for event in tail:
-            if json:
-                screen.value(event)
-            else:
-                _show(event, screen)
-            if event.type == "run.settled":
-                settled = event.data
+    tail = client.tail(run_id, after_seq=after_seq, follow=live)
+    try:
+        async with tail:
+            assert tail.tailed is not None, "a tail that was entered has been answered"
+            view = _View(screen, tail.tailed.run, leaving)
+            shown = live and not options.json and tail.tailed.run.finished_at is None
+            async with status(screen, view.words) if shown else nullcontext():
+                async for event in tail:
+                    if options.json:
+                        screen.value(event)
+                    else:
+                        view.show(event)
+                    if event.type == "run.settled":
+                        settled = event.data
+    except ConnectionLost as error:
+        error.add_note(f"go on with: {way_back(options, run_id, tail.last_seq or 0)}")
+        raise
     screen.farewell = None
     if settled is None:
         run = (await client.get(run_id)).run
@@ -41,23 +66,67 @@ async def follow(
     return _end(run_id, settled, screen)
 
 
-def _show(event: Event, screen: Screen) -> None:
-    data = event.data
-    match event.type:
-        case "text.delta":
-            screen.text(data.get("text", ""))
-        case "log" | "reasoning.delta":
-            screen.murmur(data.get("text", ""))
-        case "tool.call":
-            screen.say(f"calls {data.get('name')} {_brief(data.get('input'))}")
-        case "tool.result":
-            screen.say(f"{'got an error' if data.get('is_error') else 'got'} {_brief(data.get('output'))}")
-        case "run.stop_requested":
-            screen.say(f"a stop was asked for by {data.get('by')}")
+def way_back(options: Options, run_id: str, after_seq: int = 0) -> str:
+    """The command line that shows this run again, as it works in this shell."""
+    words = ["outlive", "tail", short_id(run_id)]
+    if after_seq:
+        words += ["--after", str(after_seq)]
+    if options.socket:
+        words += ["--socket", options.socket]
+    return shlex.join(words)
+
+
+class _View:
+    """What is on the screen: which kind of text came last, and what the run is doing."""
+
+    def __init__(self, screen: Screen, run: Run, leaving: str) -> None:
+        self._screen = screen
+        self._since = run.started_at or run.created_at
+        self._leaving = leaving
+        self._doing = ""
+        self._thinking = False
+
+    def words(self) -> str:
+        """The status line."""
+        lasted = clock(seconds_between(self._since))
+        return " · ".join(part for part in (lasted, self._doing, self._leaving) if part)
+
+    def show(self, event: Event) -> None:
+        data = event.data
+        if self._thinking and event.type != "reasoning.delta":
+            self._thinking = False
+            self._screen.finish_line()
+        match event.type:
+            case "text.delta":
+                self._screen.text(data.get("text", ""))
+            case "log":
+                self._screen.murmur(data.get("text", ""))
+            case "reasoning.delta":
+                self._think(data.get("text", ""))
+            case "tool.call":
+                self._doing = str(data.get("name"))
+                self._screen.say(f"calls {data.get('name')} {_brief(data.get('input'))}", "dim")
+            case "tool.result":
+                self._doing = ""
+                got = "got an error:" if data.get("is_error") else "got"
+                self._screen.say(f"{got} {_brief(data.get('output'))}", "dim")
+            case "run.waiting":
+                self._doing = "waiting for a person"
+            case "run.resumed":
+                self._doing = ""
+            case "run.stop_requested":
+                self._doing = "stopping"
+                self._screen.say(f"a stop was asked for by {data.get('by')}", "dim")
+
+    def _think(self, text: str) -> None:
+        if not self._thinking:
+            self._thinking = True
+            self._screen.finish_line()
+        self._screen.murmur(text)
 
 
 def _brief(value: object) -> str:
-    text = encode(value).decode()
+    text = value if isinstance(value, str) else encode(value).decode()
     return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}…"
 
 

@@ -21,5 +21,5 @@ async def act(options: Options, screen: Screen) -> int:
     if options.json:
         screen.value(info)
     else:
-        screen.line("\n".join(info_page(info, str(client.path))))
+        screen.line("\n".join(info_page(info, str(client.path), screen.width(), screen.paint)))
     return outcome.SUCCEEDED

@@ -46,6 +46,16 @@ async def act(options: Options, screen: Screen) -> int:
         for run in runs:
             screen.value(run)
     else:
-        for line in runs_table(runs, screen.width()):
+        for line in runs_table(runs, screen.width(), screen.paint):
             screen.line(line)
+        if screen.has_reader():
+            _hint(screen, options, runs, more=cursor is not None)
     return outcome.SUCCEEDED
+
+
+def _hint(screen: Screen, options: Options, runs: list[wire.Run], *, more: bool) -> None:
+    filtered = options.chat or options.workspace or options.agent or options.status
+    if not runs:
+        screen.say("no such runs" if filtered else "no runs yet; start one with: outlive run -- CMD …", "dim")
+    elif more:
+        screen.say(f"there are more; see: outlive list --limit {10 * options.limit}", "dim")

@@ -30,7 +30,7 @@ async def act(options: Options, screen: Screen) -> int:
                 if options.json:
                     screen.value(message)
                 else:
-                    screen.line("\n".join(message_page(message)))
+                    screen.line("\n".join(message_page(message, screen.paint)))
             cursor = page.next_cursor
             if cursor is None:
                 return outcome.SUCCEEDED

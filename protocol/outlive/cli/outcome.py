@@ -67,8 +67,8 @@ def describe_end(short_id: str, status: str, error: dict[str, Any] | None, stop_
 def of_error(error: Exception) -> tuple[int, str]:
     """The exit code and the one line for an error that ended a command."""
     code = next((code for kinds, code in _OF_ERROR if isinstance(error, kinds)), FAILED)
-    advice = _advice(error)
-    return code, _what(error) + (f"; {advice}" if advice else "")
+    notes = getattr(error, "__notes__", [])  # what the place where it happened knows to do
+    return code, "; ".join(part for part in (_what(error), _advice(error), *notes) if part)
 
 
 def _what(error: Exception) -> str:
@@ -83,6 +83,8 @@ def _advice(error: Exception) -> str | None:
     match error:
         case Unreachable():
             return "start one with: outlive daemon start"
+        case InvalidParams() if error.data.get("path") == "$.agent":
+            return "which agents there are shows: outlive info"
         case RunActive():
             active = error.data.get("active_run_id", "RUN")
             return f"wait for it (outlive wait {active}), stop it, or use --on-active join"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -16,7 +17,7 @@ PATIENCE_SECONDS = 60.0
 
 def reach(options: Options, screen: Screen) -> AbstractAsyncContextManager[Client]:
     """Connect as the options say; a lost daemon is waited for, and said so. Raises Unreachable, UsageError."""
-    return connect(place(options), patience=PATIENCE_SECONDS, notice=screen.say)
+    return connect(place(options), patience=PATIENCE_SECONDS, notice=_without_repetition(screen.say))
 
 
 def place(options: Options) -> Path:
@@ -25,3 +26,16 @@ def place(options: Options) -> Path:
         return socket_path(options.socket)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _without_repetition(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Several calls lose one daemon: once is enough to say so."""
+    last = ""
+
+    def notice(sentence: str) -> None:
+        nonlocal last
+        if sentence != last:
+            last = sentence
+            say(sentence)
+
+    return notice

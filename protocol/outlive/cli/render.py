@@ -1,20 +1,31 @@
-"""Objects as text for people: tables, ages, what a run is.
+"""Objects as text for people: what a run, a chat, a message, a daemon is.
 
-1. A cell is one line and holds no control characters, whatever an agent called itself.
-2. A table fits the width it is given by shortening what may be shortened; without a width nothing is.
+1. Lists are tables, single things are sheets; times are relative, sizes and money have their units.
+2. Nothing of an object is left out of its sheet but what it does not have.
+
+Not here: columns, widths and cells (``layout.py``); ``--json``, which shows objects as they are.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from typing import Any
 
-from outlive.strict_json import encode
+from outlive.cli.layout import Paint, ago, moment, one_line, plain, seconds_between, sheet, span, table
 from outlive.wire import Chat, Message, Run, ServerInfo, Usage
 
-_GAP = "  "
-_SHORTEST_CELL = 6
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OF_STATUS = {
+    "queued": "cyan",
+    "pending": "cyan",
+    "running": "cyan",
+    "waiting": "magenta",
+    "succeeded": "green",
+    "failed": "red",
+    "aborted": "yellow",
+}
 
 
 def short_id(run_id: str) -> str:
@@ -27,31 +38,24 @@ def what(run: Run) -> str:
     return run.agent or shlex.join(run.command or [])
 
 
-def ago(timestamp: str | None, now: datetime | None = None) -> str:
-    """How long ago, in the largest unit that says enough."""
-    if timestamp is None:
-        return "-"
-    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(timestamp)).total_seconds()
-    return span(max(0.0, seconds))
-
-
-def span(seconds: float) -> str:
-    """A length of time: ``4 s``, ``12 min``, ``3 h``, ``5 d``."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def runs_table(runs: Sequence[Run], width: int | None) -> list[str]:
+def runs_table(runs: Sequence[Run], width: int | None, paint: Paint = plain) -> list[str]:
     """Lines of a table of runs."""
     rows = [
-        (short_id(run.id), run.status, f"{ago(run.created_at)} ago", run.chat_id, what(run)) for run in runs
+        (
+            short_id(run.id),
+            run.status,
+            f"{ago(run.created_at)} ago",
+            _took(run),
+            run.chat_id if width is None else _short_chat(run.chat_id),
+            what(run),
+        )
+        for run in runs
     ]
-    return table(("RUN", "STATUS", "CREATED", "CHAT", "WHAT"), rows, width, flexible=(3, 4))
+    head = ("RUN", "STATUS", "CREATED", "TOOK", "CHAT", "WHAT")
+    return table(head, rows, width, flexible=(4, 5), spare=(4, 3, 2), paint=paint, style=_run_style)
 
 
-def chats_table(chats: Sequence[Chat], width: int | None) -> list[str]:
+def chats_table(chats: Sequence[Chat], width: int | None, paint: Paint = plain) -> list[str]:
     """Lines of a table of chats."""
     rows = [
         (
@@ -63,52 +67,54 @@ def chats_table(chats: Sequence[Chat], width: int | None) -> list[str]:
         )
         for chat in chats
     ]
-    return table(("CHAT", "WORKSPACE", "ACTIVE", "UPDATED", "TITLE"), rows, width, flexible=(0, 4))
+    head = ("CHAT", "WORKSPACE", "ACTIVE", "UPDATED", "TITLE")
+    return table(head, rows, width, flexible=(4, 1, 0), spare=(1, 4, 3), paint=paint, style=_chat_style)
 
 
-def run_page(run: Run, message: Message | None) -> list[str]:
+def run_page(run: Run, message: Message | None, paint: Paint = plain) -> list[str]:
     """Everything about a run, and last what it said."""
     fields: dict[str, object] = {
         "run": run.id,
         "status": run.status,
-        "what": what(run),
+        "error": None if run.error is None else _error(run.error),
+        "agent": run.agent,
+        "command": None if run.command is None else shlex.join(run.command),
         "chat": f"{run.chat_id} (workspace {run.workspace}, position {run.position})",
         "started by": f"{run.created_by or '-'} ({run.trigger})",
-        "created": _moment(run.created_at),
-        "started": _moment(run.started_at),
-        "finished": _moment(run.finished_at),
-        "stop asked": _moment(run.stop_requested_at),
+        "created": moment(run.created_at),
+        "started": moment(run.started_at),
+        "finished": moment(run.finished_at),
+        "took": _took(run),
+        "stop asked": moment(run.stop_requested_at),
         "stop reason": run.stop_reason,
-        "error": run.error,
-        "attempt": f"{run.attempt} (epoch {run.epoch}, owner {run.owner or '-'})",
-        "steps": run.step_count,
+        "usage": None if run.usage == Usage() else _usage(run.usage),
+        "steps": f"{run.step_count}",
         "events": f"{run.first_seq} to {run.last_seq}",
-        "usage": None if run.usage == Usage() else run.usage,
-        "detached": run.detached,
-        "on owner loss": run.on_owner_loss,
-        "metadata": run.metadata,
+        "attempt": f"{run.attempt} (epoch {run.epoch}, owner {run.owner or '-'})",
+        "if its client leaves": "it goes on" if run.detached else "it is stopped",
+        "if its owner dies": {"abort": "it is aborted", "resume": "it is resumed"}[run.on_owner_loss],
+        "metadata": run.metadata or None,
         "message": None if message is None else f"{message.id} ({message.status})",
     }
-    lines = sheet(fields)
+    lines = sheet(fields, paint=paint, styles={"status": _OF_STATUS.get(run.status, "")})
     if message is not None and message.content:
-        note = " (cut; the events hold all)" if message.truncated else ""
-        lines += ["", f"content{note}:", message.content]
+        cut = " (cut: the run's events hold all, see outlive tail)" if message.truncated else ""
+        lines += ["", f"{paint('it said', 'dim')}{cut}", message.content]
     return lines
 
 
-def message_page(message: Message) -> list[str]:
+def message_page(message: Message, paint: Paint = plain) -> list[str]:
     """A message under its heading."""
     run = f", run {short_id(message.run_id)}" if message.run_id else ""
     cut = ", cut" if message.truncated else ""
-    return [
-        f"--- {message.role} ({message.status}{run}{cut}, {_moment(message.created_at)})",
-        message.content,
-    ]
+    heading = f"--- {message.role} ({message.status}{run}{cut}, {moment(message.created_at)})"
+    return [paint(heading, "bold"), message.content]
 
 
-def info_page(info: ServerInfo, socket: str) -> list[str]:
+def info_page(info: ServerInfo, socket: str, width: int | None, paint: Paint = plain) -> list[str]:
     """Who answers at the socket."""
-    workspaces = "any" if info.workspaces is None else ", ".join(info.workspaces)
+    limits = {name: _limit(name, value) for name, value in info.limits.items()}
+    widest = max((len(value[0]) for value in limits.values()), default=0)
     lines = sheet(
         {
             "daemon": f"{info.name} {info.version} (protocol {info.protocol})",
@@ -116,52 +122,66 @@ def info_page(info: ServerInfo, socket: str) -> list[str]:
             "socket": socket,
             "process": f"{info.pid} on {info.host}",
             "instance": info.instance_id,
-            "started": _moment(info.started_at),
+            "started": moment(info.started_at),
             "you are": f"{info.peer.user or '-'} (uid {info.peer.uid}, gid {info.peer.gid})",
-            "workspaces": workspaces,
-            "limits": info.limits,
-        }
+            "workspaces": "any" if info.workspaces is None else ", ".join(info.workspaces),
+            "limits": [f"{label:<{widest}}  {value}" for label, value in limits.values()],
+        },
+        paint=paint,
+        styles={"state": "green" if info.state == "serving" else "yellow"},
     )
     agents = [(agent.name, agent.kind, agent.description) for agent in info.agents]
-    return [*lines, "", *table(("AGENT", "KIND", "DESCRIPTION"), agents, None)]
+    head = ("AGENT", "KIND", "DESCRIPTION")
+    return [*lines, "", *table(head, agents, width, flexible=(2, 0), paint=paint)]
 
 
-def sheet(fields: dict[str, object]) -> list[str]:
-    """One line per field that has a value."""
-    given = {name: value for name, value in fields.items() if value is not None}
-    widest = max((len(name) for name in given), default=0)
-    return [f"{name:<{widest}}{_GAP}{_cell(value)}" for name, value in given.items()]
+def _took(run: Run) -> str:
+    """From its creation to its end, or so far."""
+    return span(seconds_between(run.created_at, run.finished_at))
 
 
-def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, flexible: Sequence[int] = ()
-) -> list[str]:
-    """Lines in columns; the ``flexible`` columns are shortened, the widest first, until they fit ``width``."""
-    cells = [[_cell(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    if width is not None:
-        _shrink(widths, width - len(_GAP) * (len(head) - 1), flexible)
-    return [
-        _GAP.join(_fit(cell, size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in cells
+def _short_chat(chat_id: str) -> str:
+    """An id made by the daemon says nothing to people; its end tells it from others."""
+    return f"…{chat_id[-8:]}" if _UUID.fullmatch(chat_id) else chat_id
+
+
+def _error(error: dict[str, Any]) -> str:
+    """What happened, its code, and whatever else belongs to it."""
+    rest = {name: value for name, value in error.items() if name not in {"code", "message"}}
+    details = [str(error.get("code")), *(f"{name} {one_line(value)}" for name, value in rest.items())]
+    return f"{error.get('message') or error.get('code')} ({', '.join(details)})"
+
+
+def _usage(usage: Usage) -> str:
+    cached = "" if usage.cached_tokens is None else f" ({usage.cached_tokens:,} of them cached)"
+    parts = [
+        "" if usage.input_tokens is None else f"{usage.input_tokens:,} tokens in{cached}",
+        "" if usage.output_tokens is None else f"{usage.output_tokens:,} tokens out",
+        "" if usage.cost_micro_usd is None else f"${usage.cost_micro_usd / 1_000_000:,.4f}",
     ]
+    return ", ".join(part for part in parts if part)
 
 
-def _shrink(widths: list[int], room: int, flexible: Sequence[int]) -> None:
-    while sum(widths) > room:
-        column = max(flexible, key=lambda column: widths[column], default=None)
-        if column is None or widths[column] <= _SHORTEST_CELL:
-            return
-        widths[column] -= 1
+def _limit(name: str, value: int) -> tuple[str, str]:
+    """A limit's name in words, and its value with its unit."""
+    label, _, unit = name.rpartition("_")
+    if unit == "bytes":
+        return label.replace("_", " "), _size(value)
+    if unit == "seconds":
+        return label.replace("_", " "), f"{value} s"
+    return name.replace("_", " "), f"{value:,}"
 
 
-def _fit(cell: str, size: int) -> str:
-    return f"{cell:<{size}}" if len(cell) <= size else f"{cell[: size - 1]}…"
+def _size(count: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} B"
 
 
-def _cell(value: object) -> str:
-    text = value if isinstance(value, str) else encode(value).decode()
-    return "".join(character if character.isprintable() else " " for character in text)
+def _run_style(column: int, cell: str) -> str:
+    return _OF_STATUS.get(cell, "") if column == 1 else ("dim" if column in {2, 3, 4} else "")
 
 
-def _moment(timestamp: str | None) -> str | None:
-    return None if timestamp is None else f"{timestamp} ({ago(timestamp)} ago)"
+def _chat_style(column: int, cell: str) -> str:
+    return "cyan" if column == 2 and cell != "-" else ("dim" if column in {1, 3} else "")

@@ -18,7 +18,7 @@ from outlive import wire
 from outlive.cli import outcome
 from outlive.cli.arguments import Commands, Options, command
 from outlive.cli.autostart import reach_or_start
-from outlive.cli.follow import follow
+from outlive.cli.follow import follow, way_back
 from outlive.cli.outcome import UsageError
 from outlive.cli.render import short_id
 from outlive.cli.screen import Screen
@@ -42,7 +42,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--agent", metavar="NAME", help="an agent of the daemon (see: outlive info)")
     parser.add_argument("--chat", metavar="ID", help="continue this chat (default: a new one)")
     parser.add_argument("--workspace", default="default", metavar="NAME", help="default: default")
-    parser.add_argument("-d", "--detach", action="store_true", help="print the run's id and do not follow")
+    following = parser.add_mutually_exclusive_group()
+    following.add_argument("-f", "--follow", action="store_true", help="show what it says (the default)")
+    following.add_argument("-d", "--detach", action="store_true", help="print the run's id and do not follow")
     parser.add_argument("--attached", action="store_true", help="stop the run when this command ends")
     parser.add_argument(
         "--on-active", choices=("reject", "join"), default="reject", help="if the chat is busy"
@@ -76,18 +78,23 @@ async def act(options: Options, screen: Screen) -> int:
         if not started.created:
             screen.say(f"this is run {short_id(started.run.id)}, which was there already")
         if options.detach:
-            return _leave(started.run, screen, json=options.json)
-        screen.farewell = _farewell(started.run, attached=options.attached)
+            return _leave(started.run, screen, options)
+        bound = options.attached and started.created
+        screen.farewell = _farewell(started.run, options, bound=bound)
+        leaving = "Ctrl-C stops the run" if bound else "Ctrl-C leaves, the run goes on"
         if screen.has_reader() and not options.json:
-            screen.say(
-                f"run {short_id(started.run.id)} in chat {started.run.chat_id}; Ctrl-C leaves it running"
-            )
-        return await follow(client, started.run.id, screen, json=options.json)
+            screen.say(_name(started.run) + ("" if screen.has_status() else f"; {leaving}"), "dim")
+        return await follow(client, started.run.id, screen, options, leaving=leaving)
 
 
 def _what(options: Options) -> dict[str, Any]:
-    if (options.agent is None) == (options.command is None):
-        raise UsageError("cannot tell what to run: give either --agent NAME or -- CMD …")
+    if options.agent is not None and options.command is not None:
+        raise UsageError("cannot run both an agent (--agent) and a command (behind --): give one of them")
+    if options.agent is None and options.command is None:
+        command_line = f"outlive run -- {options.input or 'CMD …'}"
+        raise UsageError(
+            f"cannot tell what to run: give --agent NAME, or a command behind --: {command_line}"
+        )
     if options.attached and options.detach:
         raise UsageError("cannot both leave at once (--detach) and stop the run on leaving (--attached)")
     cwd = None if options.cwd is None else str(Path(options.cwd).absolute())
@@ -98,21 +105,24 @@ def _what(options: Options) -> dict[str, Any]:
     return {"command": options.command, "cwd": cwd or str(Path.cwd())}
 
 
-def _leave(run: wire.Run, screen: Screen, *, json: bool) -> int:
-    if not json:
+def _leave(run: wire.Run, screen: Screen, options: Options) -> int:
+    if not options.json:
         screen.line(run.id)
     if screen.has_reader():
-        screen.say(f"the run goes on; see it with: outlive tail {short_id(run.id)}")
+        screen.say(f"the run goes on; see it with: {way_back(options, run.id)}", "dim")
     return outcome.SUCCEEDED
 
 
-def _farewell(run: wire.Run, *, attached: bool) -> tuple[int, str]:
-    if attached:
+def _farewell(run: wire.Run, options: Options, *, bound: bool) -> tuple[int, str]:
+    if bound:
         return outcome.ABORTED, f"run {short_id(run.id)} is being stopped, as --attached asks"
-    return (
-        outcome.SUCCEEDED,
-        f"detached; the run goes on: outlive tail @last   (or: outlive tail {short_id(run.id)})",
-    )
+    return outcome.SUCCEEDED, f"detached, the run goes on; return with: {way_back(options, run.id)}"
+
+
+def _name(run: wire.Run) -> str:
+    """The chat of a command is of no interest until somebody names it."""
+    in_chat = "" if run.agent is None else f" in chat {run.chat_id}"
+    return f"run {short_id(run.id)}{in_chat}"
 
 
 def _input(given: str | None, screen: Screen) -> str:

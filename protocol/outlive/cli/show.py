@@ -23,5 +23,5 @@ async def act(options: Options, screen: Screen) -> int:
     if options.json:
         screen.value(found)
     else:
-        screen.line("\n".join(run_page(found.run, found.message)))
+        screen.line("\n".join(run_page(found.run, found.message, screen.paint)))
     return outcome.SUCCEEDED

@@ -7,9 +7,8 @@ from argparse import ArgumentTypeError
 from outlive.cli import outcome
 from outlive.cli.arguments import Commands, Options, command, run_argument
 from outlive.cli.find import find_run
-from outlive.cli.follow import follow
+from outlive.cli.follow import follow, way_back
 from outlive.cli.reach import reach
-from outlive.cli.render import short_id
 from outlive.cli.screen import Screen
 
 
@@ -25,15 +24,12 @@ async def act(options: Options, screen: Screen) -> int:
     """Follow one run."""
     async with reach(options, screen) as client:
         run_id = await find_run(client, options.run)
-        screen.farewell = (
-            outcome.SUCCEEDED,
-            f"detached; to see on: outlive tail {short_id(run_id)}",
-        )
+        screen.farewell = outcome.SUCCEEDED, f"detached; return with: {way_back(options, run_id)}"
         return await follow(
             client,
             run_id,
             screen,
-            json=options.json,
+            options,
             after_seq=options.after,
             live=not options.no_follow,
         )

@@ -7,14 +7,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager, nullcontext
+
 import anyio
 
 from outlive import wire
 from outlive.cli import outcome
 from outlive.cli.arguments import Commands, Options, command, run_argument, seconds
 from outlive.cli.find import find_run
+from outlive.cli.layout import clock
 from outlive.cli.reach import reach
 from outlive.cli.screen import Screen
+from outlive.cli.status import status
 from outlive.client import Client
 
 _WORST_FIRST = (outcome.TIMED_OUT, outcome.WAITING, outcome.FAILED, outcome.ABORTED)
@@ -32,12 +36,23 @@ async def act(options: Options, screen: Screen) -> int:
     """Wait for all, or for any."""
     async with reach(options, screen) as client:
         ids = [await find_run(client, name) for name in options.run]
+        screen.farewell = outcome.INTERRUPTED, "not waiting any more; the runs go on"
         try:
-            waited = await _wait(client, list(dict.fromkeys(ids)), options, screen)
+            async with _status(options, screen):
+                waited = await _wait(client, list(dict.fromkeys(ids)), options, screen)
         except ExceptionGroup as group:  # one line about the first is enough
             raise group.exceptions[0] from None
     codes = [_code(one) for one in waited]
     return next((code for code in _WORST_FIRST if code in codes), outcome.SUCCEEDED)
+
+
+def _status(options: Options, screen: Screen) -> AbstractAsyncContextManager[None]:
+    began = anyio.current_time()
+    what = "any" if options.any else "all"
+    many = f" {what} of {len(options.run)} runs" if len(options.run) > 1 else ""
+    if options.json:
+        return nullcontext()
+    return status(screen, lambda: f"waiting for{many or ' the run'} · {clock(anyio.current_time() - began)}")
 
 
 async def _wait(client: Client, ids: list[str], options: Options, screen: Screen) -> list[wire.RunWaited]:

@@ -7,14 +7,12 @@ SELECT set_config('lock_timeout', '2000', true), set_config('statement_timeout',
        set_config('idle_in_transaction_session_timeout', '20000', true);
 
 -- name: fence
--- The owner's row is locked, not looked at: a takeover cannot slip in between. An owner that falls silent now
--- (suspended, or cut off) holds it for a third of its lease at most: longer, and nobody could reap it in time.
+-- The owner's row is locked, not looked at: a takeover cannot slip in between.
 UPDATE outlived.owners
 SET batch_no = %(batch_no)s, batch_at = clock_timestamp(),
     lease_until = greatest(lease_until, clock_timestamp() + make_interval(secs => %(lease)s))
 WHERE id = %(me)s AND batch_no = %(batch_no)s - 1 AND dead_at IS NULL
-RETURNING batch_at, set_config('idle_in_transaction_session_timeout',
-                               least(20000, greatest(1000, lease_seconds * 1000 / 3))::int::text, true);
+RETURNING batch_at;
 
 -- name: read_fence
 -- Why the fence did not open: an earlier try of the same batch committed, or this owner is dead.

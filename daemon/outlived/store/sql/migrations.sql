@@ -2,6 +2,10 @@
 -- One daemon migrates at a time; the lock ends with the transaction.
 SELECT pg_advisory_xact_lock(7811894);
 
+-- name: read_encoding
+-- What the database can store: agents say anything.
+SELECT getdatabaseencoding();
+
 -- name: prepare
 -- The schema and its own history; harmless when they are there.
 CREATE SCHEMA IF NOT EXISTS outlived;

@@ -17,11 +17,11 @@ SELECT id, stop_requested_at, stop_reason, stop_requested_by FROM outlived.runs
 WHERE owner = %(me)s AND status NOT IN {terminal};
 
 -- name: read_living
--- Owners not yet declared dead, other than this one, for the sweep to judge.
+-- Owners not yet declared dead, other than this one, for the sweep to judge; those silent for longest first.
 SELECT id, home_id, host, boot_id, pid_namespace, pid, start_ticks, lease_until < clock_timestamp() AS expired
 FROM outlived.owners
 WHERE dead_at IS NULL AND id <> %(me)s
-ORDER BY registered_at
+ORDER BY lease_until
 LIMIT %(limit)s;
 
 -- name: read_holder
@@ -39,14 +39,23 @@ WHERE id = %(id)s AND id <> %(me)s AND dead_at IS NULL
        AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => lease_seconds)))
 RETURNING id;
 
+-- name: end_silent_journals
+-- Sessions of journals whose daemon fell silent in the middle of a batch (suspended, or cut off): they hold their
+-- owner's row. Postgres has no timeout for a client that does not finish sending. A daemon that lives after all
+-- finds its connection broken, and tries its batch again.
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.usename = current_user AND a.application_name = 'outlived journal'
+  AND a.state IN ('active', 'idle in transaction') AND a.wait_event = 'ClientRead'
+  AND a.state_change < clock_timestamp() - interval '1 second';
+
 -- name: retire
 -- A clean stop: nobody has to wait for this owner's lease.
 UPDATE outlived.owners SET dead_at = clock_timestamp(), dead_reason = 'retired'
 WHERE id = %(me)s AND dead_at IS NULL;
 
 -- name: read_takeable
--- Unsettled runs that are nobody's: of dead owners at once; without an owner (and not of an agent that
--- this daemon has) only after the backstop, and never queued or waiting ones.
+-- Unsettled runs that are nobody's: of dead owners at once; without an owner (and not of a configured agent
+-- that this daemon has) only after the backstop, and never queued or waiting ones.
 SELECT r.id FROM outlived.runs r
 JOIN outlived.owners o ON o.id = r.owner
 WHERE r.status NOT IN {terminal} AND o.dead_at IS NOT NULL
@@ -54,5 +63,5 @@ UNION ALL
 SELECT r.id FROM outlived.runs r
 WHERE r.owner IS NULL AND r.status IN ('pending', 'running')
   AND %(backstop_open)s AND r.updated_at < clock_timestamp() - make_interval(secs => %(backstop)s)
-  AND NOT (r.agent = ANY(%(agents)s))
+  AND (r.agent IS NULL OR r.agent <> ALL(%(agents)s))
 LIMIT %(limit)s;

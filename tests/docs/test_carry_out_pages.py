@@ -1,0 +1,53 @@
+"""Every page of the documentation does what it says: it is typed into a real terminal, and what is seen is compared."""
+
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, ROLES, ROOT, read_blocks
+from tests.docs.play import Stage
+from tests.support.daemon import Daemon
+
+NEEDS = {"socket.md": "socat", "fastapi.md": "curl"}
+BESIDE_A_DAEMON = [page for page in PAGES if page.name not in {"README.md", "tutorial.md"}]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/tutorial.md"], ids=lambda page: page.name)
+def test_a_page_for_beginners_needs_nothing(page: Path, stage: Stage):
+    """The README and the tutorial work for somebody who has a shell and no daemon."""
+    stage.play(page)
+
+
+@pytest.mark.parametrize("page", BESIDE_A_DAEMON, ids=lambda page: page.name)
+def test_a_page_is_carried_out(page: Path, stage: Stage, place_daemon: Callable[[], Daemon]):
+    """Every command of a how-to, beside a running daemon, shows what the page shows."""
+    if shutil.which(NEEDS.get(page.name, "sh")) is None:
+        pytest.skip(f"there is no {NEEDS[page.name]} here")
+    place_daemon()
+    stage.columns = 4000 if page.name == "socket.md" else stage.columns
+    stage.replace = {"8000": str(find_port())}
+    stage.play(page)
+    if stage.missing:
+        pytest.skip(f"all was carried out but what needs {', '.join(sorted(stage.missing))}")
+
+
+def find_port() -> int:
+    """A port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_has_a_role(page: Path):
+    """No fenced block of a page is left out of the tests by having a language they do not know, or no comparison."""
+    before = ""
+    for block in read_blocks(page):
+        known = block.title is not None or block.language in ROLES | {"note"}
+        assert known, f"{block.where}: cannot tell what this block is for"
+        assert block.language != "output" or before == "sh", f"{block.where}: what is this the output of?"
+        if elsewhere := block.notes.get("elsewhere"):
+            assert block.text in (ROOT / elsewhere).read_text("utf-8"), f"{block.where}: not in {elsewhere}"
+        before = block.language
