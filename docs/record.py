@@ -50,16 +50,18 @@ THEME = TerminalTheme(
     [(120, 126, 138), (224, 108, 117), (152, 195, 121), (229, 192, 123), (97, 175, 239), (198, 120, 221), (86, 182, 194), (255, 255, 255)],
 )  # fmt: skip
 KEY_SECONDS = 0.025
+WAIT = "while [ ! -e gone-on ]; do sleep 0.05; done"
+"""The rest is said when the second client has come, however long that takes on this machine."""
 SAID = [
     (0.4, "reading sweep.py, lease.py and their tests"),
     (1.2, "running the tests: 2 of 41 fail"),
     (1.2, "lease.py: an expired lease was renewed after the takeover"),
-    (1.8, "lease.py: renew only while dead_at is null"),
+    (WAIT, "lease.py: renew only while dead_at is null"),
     (1.2, "running the tests: 1 of 41 fails"),
     (1.2, "sweep.py: never judge our own row"),
     (1.4, "running the tests: 41 passed"),
 ]
-"""What stands for a coding agent says, and how many seconds it takes for each line."""
+"""What stands for a coding agent says, and how many seconds it takes for each line, or what it waits for."""
 
 # Each window as rich draws it, without the fonts that rich would fetch.
 WINDOW = """<svg x="0" y="{{y}}" width="{width}" height="{height}" viewBox="0 0 {width} {height}">
@@ -139,7 +141,10 @@ def record(pace: float) -> list[Window]:
     """Play the scene; both windows as they were at its end."""
     with tempfile.TemporaryDirectory(prefix="ol-", dir="/tmp") as place:
         home = Path(place)
-        lines = [f"sleep {seconds * pace}; echo '{line}'\n" for seconds, line in SAID]
+        lines = [
+            f"{pause if isinstance(pause, str) else f'sleep {pause * pace}'}; echo '{line}'\n"
+            for pause, line in SAID
+        ]
         (home / "agent").write_text("#!/bin/sh\n" + "".join(lines))
         (home / "agent").chmod(0o755)
         environment = {**make_environment(home), "PS1": r"\[\e[1;32m\]$ \[\e[0m\]"}
@@ -159,7 +164,7 @@ def record(pace: float) -> list[Window]:
             for name, title, lines in (("one", "one terminal", 7), ("two", "another terminal", 11))
         ]
         try:
-            perform(*windows, KEY_SECONDS * pace)
+            perform(*windows, KEY_SECONDS * pace, home / "gone-on")
         finally:
             for window in windows:
                 window.close()
@@ -169,8 +174,8 @@ def record(pace: float) -> list[Window]:
     return windows
 
 
-def perform(one: Window, two: Window, key_seconds: float) -> None:
-    """The scene."""
+def perform(one: Window, two: Window, key_seconds: float, gone_on: Path) -> None:
+    """The scene. The agent says its second half once ``gone_on`` exists."""
 
     def wait(window: Window, words: str) -> None:
         wait_for(lambda: (one.look(), two.look()) and words in window.look(), words)
@@ -182,6 +187,9 @@ def perform(one: Window, two: Window, key_seconds: float) -> None:
     two.type(f"kill -9 {client}     # the client in the other terminal", key_seconds)
     wait(one, "Killed")
     two.type("outlive tail @last", key_seconds)
+    wait(two, "an expired lease")
+    time.sleep(30 * key_seconds)  # to let it be seen that this is not the end
+    gone_on.touch()
     wait(two, "succeeded\n$")
 
 

@@ -173,9 +173,7 @@ class Tail:
     def _receive(self) -> list[wire.Event]:
         if self._coming is None:
             self._coming = self._portal.start_task_soon(self._tail.read)
-        arrived = (
-            Event()
-        )  # concurrent.futures.wait is not told of a cancelled future by every version of anyio
+        arrived = Event()  # not concurrent.futures.wait: older versions of anyio do not tell it of a cancel
         self._coming.add_done_callback(lambda _: arrived.set())
         arrived.wait()  # a signal may make us leave here: what comes then is there for the next call
         coming, self._coming = self._coming, None

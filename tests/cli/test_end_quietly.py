@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.support.runs import perform, start
+from tests.support.runs import perform, start_endless
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_run_goes_on_without_its_reader(shell, wire):
     assert waited["message"]["content"] == "first\nsecond\nthird\n"
 
 
-def test_input_comes_from_a_pipe_and_a_chat_goes_on(shell, wire):
+def test_input_comes_from_a_pipe_and_a_chat_goes_on(shell, outlive, wire):
     """``… | outlive run`` reads its input; --chat goes on, --key finds the same run, --on-active joins."""
     done = shell(
         "echo piped | outlive run --agent demo --chat talk; outlive run --agent demo --chat talk --key k more; echo;"
@@ -58,7 +58,11 @@ def test_input_comes_from_a_pipe_and_a_chat_goes_on(shell, wire):
     assert done.stdout.startswith("piped\nmore\nmore\n--- user (completed")
     assert done.stdout.count("--- ") == 4
     assert "which was there already" in done.stderr
-    active = start(wire, chat_id="talk", input="slow words", metadata={"demo": {"delay_ms": 300}})
-    joined = shell("outlive run --agent demo --chat talk --on-active join x")
-    assert (joined.returncode, joined.stdout) == (0, "slow words")
-    assert active["id"][-8:] in joined.stderr
+    active = start_endless(wire, chat_id="talk")
+    arguments = ("run", "--agent", "demo", "--chat", "talk", "--on-active", "join", "ignored")
+    with outlive.start(*arguments) as joined:
+        assert joined.stdout.read(6) == "first "
+        assert wire.call("run/stop", run_id=active["id"], wait_seconds=20)["outcome"] == "stopped"
+        _, err = joined.communicate(timeout=20)
+    assert joined.returncode == 3
+    assert f"this is run {active['id'][-8:]}, which was there already" in err

@@ -37,7 +37,7 @@ def test_error_is_one_line_with_advice(outlive, wire, arguments, code, said):
 def test_rich_is_imported_where_it_is_needed_only(outlive):
     """What a script asks for does not wait for libraries that only terminals need; a version waits for nothing."""
     for arguments, unused in (
-        (["list"], {"rich"}),
+        (["info"], {"rich"}),
         (["--version"], {"rich", "anyio", "msgspec", "outlive.client"}),
     ):
         code = f"code = main(sys.argv[1:]); print(sorted({unused!r} & set(sys.modules)), file=sys.stderr)"

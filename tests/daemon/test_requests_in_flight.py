@@ -114,7 +114,7 @@ def test_a_client_that_does_not_read_its_answers(shared_daemon: Daemon, wire: Wi
 def test_connections_are_bounded_too(make_daemon):
     """A connection beyond the configured number is told so, retryable, and closed; one that ends makes room."""
     daemon = make_daemon(config=f"{CONFIG}\n[server]\nmax_connections = 2\n").start()
-    wait_until(lambda: is_served(daemon))
+    wait_until(lambda: has_room(daemon))
     with daemon.connect() as first, daemon.connect() as second:
         assert first.call("server/info")["limits"]["connections"] == 2
         second.call("server/info")
@@ -126,12 +126,15 @@ def test_connections_are_bounded_too(make_daemon):
                 True,
             )
         assert first.call("server/info")["name"] == "outlived"
-    wait_until(lambda: is_served(daemon))
+    wait_until(lambda: has_room(daemon))
 
 
-def is_served(daemon: Daemon) -> bool:
-    """Whether there is room for one more connection; one that was turned away may be closed while it asks."""
-    with daemon.connect() as wire, contextlib.suppress(OSError, EOFError):
-        wire.send("server/info")
-        return "result" in wire.read()
+def has_room(daemon: Daemon) -> bool:
+    """Whether the daemon takes two connections, and nobody else is connected: these two have ended afterwards."""
+    with daemon.connect() as first, daemon.connect() as second, contextlib.suppress(OSError):
+        for wire in (first, second):  # one that is turned away may be closed while it asks
+            wire.send("server/info")
+            wire.end_sending()
+        answers = first.read_to_end() + second.read_to_end()
+        return ["result" in line for line in answers] == [True, True]
     return False

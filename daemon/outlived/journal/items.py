@@ -181,8 +181,3 @@ Item: TypeAlias = Start | Append | Take
 def settles(item: Item) -> bool:
     """Whether the item is a settlement: the last one of its run."""
     return isinstance(item, Append) and bool(item.entries) and item.entries[-1].type == Fact.SETTLED
-
-
-def is_delta(type_: str) -> bool:
-    """Whether events of this type are text that may be joined."""
-    return type_ in {"text.delta", "reasoning.delta"}

@@ -435,6 +435,7 @@ class Journal:
             if append.ticket is not None:
                 append.ticket.resolve(None)
         for append in done.lost:
+            self._logs.pop(append.run_id, None)
             _fail(append, OwnershipLost(f"cannot write to run {append.run_id}: it is no longer ours"))
 
     def _put_down(self, items: list[Item]) -> None:

@@ -123,9 +123,9 @@ class Listener:
     _nursery: trio.Nursery = attrs.field(init=False)
 
     async def serve(self) -> None:
-        """Actor: accept until ``close``, then until the last session has ended."""
+        """Actor: accept until ``close``, then until the last session has ended. May be started again."""
         async with trio.open_nursery() as self._nursery:
-            with trio.CancelScope() as self._accepting:  # a new one each time: this actor may be started again
+            with trio.CancelScope() as self._accepting:
                 while self._open:
                     await self._accept_one()
 

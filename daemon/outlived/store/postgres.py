@@ -217,13 +217,20 @@ class Link:
         self._lock = trio.Lock()
         self._connection: TrioConnection | None = None
 
+    @staticmethod
+    def _hung_up(connection: TrioConnection) -> bool:
+        """Whether the server has spoken on an idle connection: it says nothing there but goodbye."""
+        ready = _look(connection.pgconn.socket)
+        return ready is not None and bool(ready & Ready.R)
+
     @asynccontextmanager
     async def use(self, seconds: float = QUERY_SECONDS) -> AsyncIterator[TrioConnection]:
         """The connection, for one exchange of at most ``seconds``. Raises DatabaseLost, QueryRefused."""
         async with _take_turn(self._lock, seconds, self._purpose):
             try:
                 with trio.fail_after(seconds):
-                    if self._connection is None or self._connection.closed:
+                    if self._connection is None or self._connection.closed or self._hung_up(self._connection):
+                        self.close()
                         self._connection = await connect(self._dsn, self._purpose)
                     yield self._connection
             except BaseException as error:
