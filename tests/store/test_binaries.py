@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.embedded import environment
 
 from outlived.store.binaries import (
     OLDEST_MAJOR,
@@ -18,6 +17,7 @@ from outlived.store.binaries import (
     system_directories,
     wheel_directories,
 )
+from tests.support.embedded import environment
 
 
 @pytest.fixture

@@ -16,6 +16,12 @@ import psycopg
 import pytest
 import structlog
 import trio
+
+from outlived.store import embedded
+from outlived.store.account import choose_account
+from outlived.store.binaries import EmbeddedFailed, find_binaries, wheel_directories
+from outlived.store.cluster import Cluster
+from outlived.store.postmaster import PidFile, Postmaster
 from tests.support.embedded import (
     ask,
     environment,
@@ -25,12 +31,6 @@ from tests.support.embedded import (
     wait_opened,
     wait_until,
 )
-
-from outlived.store import embedded
-from outlived.store.account import choose_account
-from outlived.store.binaries import EmbeddedFailed, find_binaries, wheel_directories
-from outlived.store.cluster import Cluster
-from outlived.store.postmaster import PidFile, Postmaster
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.embedded import wait_until
 
 from outlived.store import postmaster
 from outlived.store.postmaster import PidFile, Postmaster, is_postmaster
+from tests.support.embedded import wait_until
 
 lines = st.lists(st.one_of(st.text(max_size=8), st.integers(-9, 9).map(str)), max_size=10)
 

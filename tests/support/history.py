@@ -129,9 +129,11 @@ def _check_fold(run: dict[str, Any], facts: list[Event]) -> list[str]:
         # a stop mark may lead the log until the settlement
         and not (field.startswith("stop_") and not folded.settled and getattr(folded, field) is None)
     ]
-    for field in ("input_tokens", "output_tokens", "cached_tokens", "cost_micro_usd"):
-        if row[field] != getattr(folded.usage, field):
-            wrong.append(f"{field} is {row[field]}, its log says {getattr(folded.usage, field)}")
+    wrong += [
+        f"{field} is {row[field]}, its log says {getattr(folded.usage, field)}"
+        for field in ("input_tokens", "output_tokens", "cached_tokens", "cost_micro_usd")
+        if row[field] != getattr(folded.usage, field)
+    ]
     return wrong
 
 
