@@ -26,12 +26,14 @@ check: | $(BIN)/pytest ## everything else that must hold: lint, format, types, t
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/generate_protocol.py --check
 
 bench: ## measure; there is nothing to measure with yet
 	@echo "There are no benchmarks in this tree yet. What was measured by hand stands in docs/decisions/."
 
 docs: | $(BIN)/pytest ## write the generated pages, and record docs/survives.svg again from a real session
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/generate_protocol.py
 	$(BIN)/python docs/record.py
 
 run: | $(BIN)/pytest ## this tree's daemon in the foreground, apart from yours, its state in build/run; Ctrl-C stops it

@@ -25,8 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--long") and config.getoption("--seed") is None:
-        config.option.seed = random.randrange(1 << 32)
+    if config.getoption("--long"):
+        config.option.timeout = 3600
+        if config.option.seed is None:
+            config.option.seed = random.randrange(1 << 32)
     config.pluginmanager.register(SkipWatch(), "skip watch")
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from outlive.places import socket_path, state_directory
+from outlive.places import socket_path, state_directory, usual_config
 from outlived import __version__
 from outlived.settings import Settings, SettingsRefused, read_settings
 
@@ -52,7 +52,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     for command in (serve, check):
         command.add_argument(
-            "--config", metavar="FILE", help="TOML settings (default: $OUTLIVED_CONFIG, else none)"
+            "--config", metavar="FILE", help="TOML settings (default: $OUTLIVED_CONFIG, else ~/.config/outlived/outlived.toml if it is there)"
         )
     serve.add_argument("--socket", metavar="PATH", help="where to listen (default: $OUTLIVE_SOCKET)")
     serve.add_argument("--state-dir", metavar="DIR", help="where state lies (default: $OUTLIVED_STATE_DIR)")
@@ -63,8 +63,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _find_config(given: str | None) -> Path | None:
-    found = given or os.environ.get("OUTLIVED_CONFIG")
-    return Path(found) if found else None
+    """The file that was named, else the usual one if it is there."""
+    if found := given or os.environ.get("OUTLIVED_CONFIG"):
+        return Path(found)
+    try:
+        usual = usual_config()
+    except ValueError:
+        return None  # nobody's home
+    return usual if os.path.isfile(usual) else None  # noqa: PTH113 - a place that may not be looked into has none
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:

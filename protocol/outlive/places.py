@@ -1,4 +1,4 @@
-"""Where things are on this machine: the socket and the state directory, the same for daemon and client.
+"""Where things are on this machine: the socket, the state directory and the settings, the same for everybody.
 
 1. What is said explicitly wins, then the environment, then the user's directories.
 2. Nothing is created or looked at here: a place is a name.
@@ -26,6 +26,15 @@ def socket_path(given: str | os.PathLike[str] | None = None) -> Path:
 def state_directory(given: str | os.PathLike[str] | None = None) -> Path:
     """Return the absolute path of the directory that holds a daemon's log, database and identity. Raises ValueError."""
     return _absolute(given or os.environ.get("OUTLIVED_STATE_DIR") or _usual_state_directory())
+
+
+def usual_config() -> Path:
+    """Where a daemon looks for its settings when it is told nothing; the file need not be there. Raises ValueError."""
+    if config := _xdg("XDG_CONFIG_HOME"):
+        return config / "outlived/outlived.toml"
+    if os.geteuid() == 0:
+        return Path("/etc/outlived/outlived.toml")
+    return _home() / ".config/outlived/outlived.toml"
 
 
 def _usual_socket() -> Path:

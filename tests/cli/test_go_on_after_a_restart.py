@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.support.daemon import FAST
 from tests.support.runs import perform, read_text, start, start_endless, start_shell
 from tests.support.waits import wait_until
 
@@ -12,8 +13,8 @@ LONG = {"demo": {"delay_ms": 5, "repeat": 1_000_000}}
 
 @pytest.fixture
 def daemon(make_daemon):
-    """A daemon of this test's own."""
-    return make_daemon().start()
+    """A daemon of this test's own, which does not kill a stubborn command before the test has killed the daemon."""
+    return make_daemon(config=FAST.replace("grace_seconds = 2", "grace_seconds = 60")).start()
 
 
 @pytest.fixture
@@ -25,6 +26,15 @@ def said(err):
     """Which of the two sentences about a restart were said, in order."""
     about = {"lost the connection": "lost", "connected again": "again"}
     return [word for line in err.splitlines() for part, word in about.items() if part in line]
+
+
+def wait_event(wire, subscription, kind):
+    """Read a tail up to the first event of this type."""
+    while True:
+        events, end = wire.read_tail(subscription, until=1)
+        assert end is None, f"the run ended without {kind}"
+        if events[0]["type"] == kind:
+            return
 
 
 def restart(daemon):
@@ -61,15 +71,15 @@ def test_run_wait_and_stop_go_on_too(daemon, outlive):
     with daemon.connect() as wire:
         endless = start_endless(wire)
         stubborn = start_shell(wire, "trap '' TERM; echo ready; while :; do sleep 0.1; done")
-        wire.read_tail(wire.call("run/tail", run_id=stubborn["id"], after_seq=0)["subscription"], until=3)
+        tailed = wire.call("run/tail", run_id=stubborn["id"], after_seq=0)["subscription"]
+        wait_event(wire, tailed, "text.delta")  # it has set its trap
         settled = perform(wire)
         following = outlive.start("run", *slow)
         waiting = outlive.start("wait", endless["id"], stubborn["id"], settled["id"])
-        stopping = outlive.start("stop", stubborn["id"], "--wait", "30")
-        tailed = wire.call("run/tail", run_id=stubborn["id"], after_seq=3)["subscription"]
-        wire.read_tail(tailed, until=1)  # the stop was asked for
         assert following.stdout.read(5) == "word "
         assert waiting.stdout.readline() == f"{settled['id']} succeeded\n"  # it has asked for all of them
+        stopping = outlive.start("stop", stubborn["id"], "--wait", "30")
+        wait_event(wire, tailed, "run.stop_requested")
         restart(daemon)
     ends = {}
     for name, process in {"run": following, "wait": waiting, "stop": stopping}.items():

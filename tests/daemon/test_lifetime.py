@@ -465,7 +465,7 @@ def test_whatever_happens_to_runs_their_promises_hold(lasting_daemon: Daemon, ef
     run_state_machine_as_test(
         Machine,
         settings=hypothesis.settings(
-            max_examples=effort.choose(60, 500),
+            max_examples=effort.choose(40, 500),
             stateful_step_count=20,
             derandomize=effort.seed is None,
             database=None,

@@ -205,11 +205,14 @@ def test_a_daemon_in_another_pid_namespace_is_not_proved_dead(make_daemon: MakeD
     first.start()
     second = make_daemon(database, QUICK_TO_SWEEP).start()
     with first.connect() as here, second.connect() as there, open_session(database) as session:
-        if not can:  # an ordinary user's stand-in: the row says so
-            owner = read_instance(first)
-            session.ask("UPDATE outlived.owners SET pid_namespace = 'pid:[1]' WHERE id = %s", owner)
-        run = start_endless(here)
-        os.kill(read_peer_pid(here), signal.SIGKILL)
+        pid = read_peer_pid(here)
+        try:
+            if not can:  # an ordinary user's stand-in: the row says so
+                owner = read_instance(first)
+                session.ask("UPDATE outlived.owners SET pid_namespace = 'pid:[1]' WHERE id = %s", owner)
+            run = start_endless(here)
+        finally:
+            os.kill(pid, signal.SIGKILL)
         began = time.monotonic()
         settle(there, run["id"])
         assert LEASE - 2 * HEARTBEAT < time.monotonic() - began < LEASE + SOON

@@ -1,6 +1,7 @@
 """What carrying out pages needs: a person's home, with nothing in it or with a daemon at the usual place."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import ROOT
 from tests.docs.play import Stage, make_environment
 from tests.support.daemon import Daemon
 from tests.support.effort import Effort
@@ -42,7 +44,13 @@ def stage(home: Path, effort: Effort) -> Stage:
     """A person with a home and a directory to work in, who has our programs and no daemon."""
     directory = home / "work"
     directory.mkdir()
-    return Stage(directory, make_environment(home), long=effort.seed is not None)
+    long = effort.seed is not None
+    if long:  # the pages install what is in their directory
+        for name in ("daemon", "protocol"):
+            shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, directory)
+    return Stage(directory, make_environment(home), long=long)
 
 
 @pytest.fixture

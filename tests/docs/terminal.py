@@ -18,7 +18,7 @@ import pyte
 
 from tests.support.waits import wait_until
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 LINES = 400
 _PROMPT = re.compile(rb"\x1e(\d+)\x1e")
 _SHELL = """

@@ -184,10 +184,14 @@ async def _drive_connect(info: str) -> TrioConnection:
             fd, wanted = gen.send(await _wait_for(fd, wanted))
     except StopIteration as end:
         connection: TrioConnection = end.value
-    await connection.set_autocommit(True)
-    if not (connection.info.parameter_status("DateStyle") or "").startswith("ISO"):
-        # psycopg reads no other style. This one setting a transaction pooler keeps for each client.
-        await connection.execute("SET datestyle = 'ISO'")
+    try:
+        await connection.set_autocommit(True)
+        if not (connection.info.parameter_status("DateStyle") or "").startswith("ISO"):
+            # psycopg reads no other style. This one setting a transaction pooler keeps for each client.
+            await connection.execute("SET datestyle = 'ISO'")
+    except BaseException:  # nobody else knows of it yet
+        connection.pgconn.finish()
+        raise
     return connection
 
 
