@@ -8,10 +8,12 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlived.settings import Settings, SettingsRefused, _check, read_settings
+
+examples = settings(derandomize=True, deadline=None)
 
 
 @pytest.fixture
@@ -296,6 +298,7 @@ def write_toml(value):
     return value.isoformat() if isinstance(value, datetime | date | time) else str(value)
 
 
+@examples
 @given(documents)
 def test_any_document_is_accepted_or_refused(document):
     """Whatever a file may say, the answer is settings or one clear refusal, never anything else."""
@@ -312,6 +315,7 @@ def test_any_document_is_accepted_or_refused(document):
         assert settings.owner.heartbeat_seconds * 2 <= settings.owner.lease_seconds
 
 
+@examples
 @given(
     st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))
 )

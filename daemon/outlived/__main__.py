@@ -52,7 +52,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     for command in (serve, check):
         command.add_argument(
-            "--config", metavar="FILE", help="TOML settings (default: $OUTLIVED_CONFIG, else ~/.config/outlived/outlived.toml if it is there)"
+            "--config",
+            metavar="FILE",
+            help="TOML settings (default: $OUTLIVED_CONFIG, else ~/.config/outlived/outlived.toml if it is there)",
         )
     serve.add_argument("--socket", metavar="PATH", help="where to listen (default: $OUTLIVE_SOCKET)")
     serve.add_argument("--state-dir", metavar="DIR", help="where state lies (default: $OUTLIVED_STATE_DIR)")

@@ -17,6 +17,8 @@ from tests.support.desk import RememberingDesk, make_desk, perform
 from tests.support.locks import wait_for
 from tests.support.programs import list_pids, python, read_state, read_written, shell
 
+examples = settings(derandomize=True, deadline=None)
+
 PIPE_BYTES = 64 << 10
 numbers = itertools.count(1_000_000)
 
@@ -137,6 +139,7 @@ async def test_the_exit_status_is_the_end(script, error):
     )
 
 
+@examples
 @given(st.integers(-64, 255))
 def test_every_exit_has_a_reading(returncode):
     """Each status and each signal, those without a name too, becomes an error; 0 alone does not."""
@@ -147,7 +150,7 @@ def test_every_exit_has_a_reading(returncode):
         assert "cannot" not in str(error["message"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(examples, max_examples=60)
 @given(st.lists(st.one_of(st.binary(max_size=8), st.text(max_size=4).map(str.encode)), max_size=8))
 async def test_output_is_passed_on_however_it_is_cut(chunks):
     """Whatever pieces the bytes arrive in, the text is that of the whole: a character is never torn."""

@@ -2,12 +2,14 @@
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlived.agents import AgentFailed, Assignment, AssignmentRefused
 from outlived.agents.demo import DemoAgent
 from tests.support.desk import make_desk, perform
+
+examples = settings(derandomize=True, deadline=None)
 
 AT_ONCE = {"delay_ms": 0}
 
@@ -25,6 +27,7 @@ async def test_a_word_with_its_space_is_one_delta():
     assert desk.did[-1] == ("step.finished", "demo")
 
 
+@examples
 @given(st.text(max_size=30), st.integers(0, 3))
 async def test_the_answer_is_the_input_so_many_times(text, repeat):
     """Nothing is lost or added, whatever the input and however often it is repeated."""
@@ -94,6 +97,7 @@ def test_a_wrong_option_is_refused_with_its_path(options, path):
     assert len(str(refused.value)) > len(f"cannot accept {path}: ")
 
 
+@examples
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

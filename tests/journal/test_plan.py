@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from outlived.journal import log as log_module
 from outlived.journal import plan as plan_module
 from outlived.journal.items import (
     MAX_DELTA_CHARS,
@@ -187,7 +188,7 @@ def test_any_batches_keep_every_promise(monkeypatch, data: st.DataObject):
     """Whatever is batched: dense logs, row == fold, one active run per chat, foreseen answers, nothing for the refused."""
     longest = data.draw(st.sampled_from([3, MAX_DELTA_CHARS]))
     monkeypatch.setattr(plan_module, "MAX_DELTA_CHARS", longest)
-    monkeypatch.setattr(plan_module, "SAVE_BYTES", data.draw(st.sampled_from([30, SAVE_BYTES])))
+    monkeypatch.setattr(log_module, "SAVE_BYTES", data.draw(st.sampled_from([30, SAVE_BYTES])))
     world = World(limit=data.draw(st.sampled_from([20, 1 << 20])))
     for chat in data.draw(st.lists(st.sampled_from(CHATS), max_size=2, unique=True)):
         world.leave_orphan(chat, data.draw(st.lists(texts, max_size=3)), data.draw(st.integers(0, 5)))

@@ -354,6 +354,32 @@ async def test_agents_wait_while_the_database_is_away(
     assert_history(schema, settled=True)
 
 
+async def test_a_run_that_floods_waits_for_itself_only(schema: str, proxy: Proxy, monkeypatch):
+    """A run has a small share of the queue: full of its words, it waits, and its neighbour's words go on."""
+    monkeypatch.setattr(writer, "RUN_BYTES", 20_000)
+    async with open_desk(schema, write_dsn=proxy.dsn) as desk:
+        flooding, modest = await desk.start("flooding"), await desk.start("modest")
+        await desk.flush()
+        proxy.leave()
+
+        async def flood() -> None:
+            for _ in range(100):
+                await desk.journal.append(flooding, say("word " * 200))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood)
+            await wait_for(lambda: desk.journal._room.statistics().tasks_waiting, "the flood waits")
+            assert desk.journal.logs[flooding].queued < 20_000 + 2_000
+            with trio.fail_after(5):
+                for _ in range(10):
+                    await desk.journal.append(modest, say("word " * 200))
+            proxy.come_back()
+        await desk.settle(flooding)
+        await desk.settle(modest)
+        assert desk.journal.queued_bytes == 0
+    assert_history(schema, settled=True)
+
+
 async def test_a_start_is_withdrawn_while_the_database_is_away(
     schema: str, session: Session, proxy: Proxy, monkeypatch
 ):

@@ -5,10 +5,12 @@ import socket
 import attrs
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlived.server.outbox import CHUNK_BYTES, ROOM_BYTES, STALL_SECONDS, Outbox, Stalled
+
+examples = settings(derandomize=True, deadline=None)
 
 
 @attrs.frozen
@@ -82,6 +84,7 @@ async def test_a_large_answer_is_sent_in_chunks(pair):
         nursery.cancel_scope.cancel()
 
 
+@examples
 @given(st.lists(st.binary(max_size=2000), max_size=30), st.lists(st.booleans(), max_size=30))
 async def test_nothing_is_lost_split_up_or_reordered(lines, pauses):
     """Whatever is queued, and whenever, the peer reads exactly that."""

@@ -17,6 +17,8 @@ from outlived.supervisor.registry import Active
 from tests.support.history import assert_history
 from tests.support.house import open_house
 
+examples = settings(derandomize=True, deadline=None)
+
 ASTRAL = "\N{GRINNING FACE}"
 any_text = st.text(st.characters(exclude_categories=[]) | st.sampled_from('\0\ud800\udfff"\\\n\x01' + ASTRAL))
 any_json = st.recursive(
@@ -69,6 +71,7 @@ async def note(journal, call, *args, **options):
 # ---------------------------------------------------------------- text
 
 
+@examples
 @given(any_text)
 def test_clean_text_is_storable_and_otherwise_the_same(text):
     """NUL and lone surrogates become U+FFFD, one each; everything else stays; cleaning twice changes nothing."""
@@ -81,6 +84,7 @@ def test_clean_text_is_storable_and_otherwise_the_same(text):
     assert all(b == "\ufffd" if a in bad else a == b for a, b in zip(text, cleaned, strict=True))
 
 
+@examples
 @given(any_json)
 def test_clean_json_is_storable_json(value):
     """Any JSON value comes out encodable, without a NUL in any string or name, and cleaning twice changes nothing."""
@@ -117,6 +121,7 @@ def test_what_is_no_json_is_refused(value):
         clean_json(value)
 
 
+@examples
 @given(any_text)
 def test_an_exception_is_explained_in_bounded_clean_text(text):
     """What an exception says is clean and short."""
@@ -128,6 +133,7 @@ def test_an_exception_is_explained_in_bounded_clean_text(text):
 # ---------------------------------------------------------------- events
 
 
+@examples
 @given(letters, sizes)
 async def test_text_of_any_length_is_split_without_loss(letter, size):
     """Deltas and logs are cut into events of bounded size that together are the whole text."""
@@ -145,7 +151,7 @@ async def test_text_of_any_length_is_split_without_loss(letter, size):
         assert "".join(data["text"] for _, data in found) == clean(text)
 
 
-@settings(max_examples=40)
+@settings(examples, max_examples=40)
 @given(any_json, any_text, any_text, letters, sizes)
 async def test_any_value_is_stored_whole_or_marked(value, first, second, letter, size):
     """Data and tool events stay within their size, whatever is in them: whole, or cut and marked truncated."""
@@ -231,6 +237,7 @@ async def test_a_step_is_numbered_and_returns_what_was_done():
     ]
 
 
+@examples
 @given(st.integers(0, MAX_USAGE), st.none() | st.integers(0, MAX_USAGE))
 async def test_usage_is_counted_as_it_is(first, second):
     """What is reported is handed on; what is not known is left out."""

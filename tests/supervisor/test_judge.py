@@ -2,13 +2,15 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlived.agents import AgentBroken, AgentFailed
 from outlived.rules.run import Status
 from outlived.supervisor.judge import MAX_ERROR_BYTES, OWNER_LOST, End, Outcome, describe, judge
 from outlived.supervisor.registry import Cause
+
+examples = settings(derandomize=True, deadline=None)
 
 EXIT = {"code": "exit_status", "message": "the command exited with status 3", "exit_status": 3}
 FAILED = AgentFailed(**EXIT)
@@ -67,6 +69,7 @@ ends = st.builds(
 )
 
 
+@examples
 @given(ends)
 def test_every_end_has_one_outcome(end):
     """Success has no error, failure has one, an abort has one unless somebody asked for it; it can be stored."""
@@ -79,6 +82,7 @@ def test_every_end_has_one_outcome(end):
         assert "\\u0000" not in msgspec.json.encode(outcome.error).decode()
 
 
+@examples
 @given(ends)
 def test_an_abort_needs_a_cancel_that_came_through(end):
     """Nothing but a cancel that left the agent, and came before its own end, makes a run aborted."""
@@ -86,6 +90,7 @@ def test_an_abort_needs_a_cancel_that_came_through(end):
     assert aborted == (end.cancelled and end.cause is not None and not end.own)
 
 
+@examples
 @given(ends, st.sampled_from(ABORTING), errors)
 def test_what_an_agent_says_on_its_way_out_is_lost(end, cause, error):
     """Once the cancel has come through it does not matter what was raised beside it."""
@@ -98,6 +103,7 @@ def test_an_owner_that_is_lost_is_said_the_same_way_everywhere():
     assert judge(End(True, Cause.DISTRUST)) == Outcome(Status.ABORTED, OWNER_LOST)
 
 
+@examples
 @given(
     st.recursive(st.none() | st.integers() | st.floats() | st.text() | st.binary(), st.lists, max_leaves=20)
 )

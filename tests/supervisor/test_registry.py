@@ -2,10 +2,12 @@
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlived.supervisor.registry import Active, Cause, Registry
+
+examples = settings(derandomize=True, deadline=None)
 
 
 def test_a_run_is_found_from_entry_to_leave():
@@ -31,6 +33,7 @@ def test_the_registry_may_change_while_it_is_walked():
     assert len(registry) == 0
 
 
+@examples
 @given(st.lists(st.sampled_from(Cause), min_size=1))
 def test_the_first_cause_stays_but_for_a_lost_ownership(causes):
     """Whatever comes later, a run was ended for its first reason; only a lost ownership overrules it, for good."""

@@ -81,7 +81,9 @@ async def _own(directory: Path) -> None:
         print(server.dsn, flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         if server.pid is not None:
-            os.kill(server.pid, signal.SIGQUIT)  # at once: a checkpoint of many databases nobody needs takes long
+            os.kill(
+                server.pid, signal.SIGQUIT
+            )  # at once: a checkpoint of many databases nobody needs takes long
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from outlived.journal.items import (
     Taken,
     settles,
 )
-from outlived.journal.log import SAVE_BYTES, RunLog
+from outlived.journal.log import RunLog
 from outlived.rules.lifecycle import IllegalFact, Order, apply
 from outlived.rules.message import SHAPING, read_content, restore
 from outlived.rules.run import Event, Fact, Run, Status
@@ -279,7 +279,7 @@ class _Planner:
         self.plan.changes[run_id] = change
         change.events.append(event)
         change.logged.append(LoggedEvent(event.seq, event.at, event.type, data))
-        if event.type in SHAPING:
+        if event.type in SHAPING and not change.log.draft.truncated:
             change.unsaved += len(data)
         self.plan.batch.events.append(NewEvent(run_id, event.seq, change.run.epoch, event.type, data))
 
@@ -289,7 +289,7 @@ class _Planner:
             if run_id in created or change.process_only:
                 continue
             self.plan.batch.run_changes.append(_run_change(change))
-            if change.closed or change.unsaved >= SAVE_BYTES or _step_ended(change):
+            if change.closed or change.unsaved >= change.log.save_at or _step_ended(change):
                 self._save_message(change)
         return self.plan
 

@@ -16,7 +16,8 @@ reads the truth under locks, plans, writes, commits, and only then lets anybody 
 Rules:
 1. No timer: what is queued is committed at once, together.
 2. Nothing between a commit and the hub, the tickets and ``on_commit`` waits.
-3. Facts of the daemon itself (a stop, a settlement) never wait for room; what agents emit does.
+3. Facts of the daemon itself (a stop, a settlement) never wait for room; what agents emit does. A run that floods
+   waits for its own room, which is small: others' starts and events never stand behind much of it.
 
 Not here: deciding what to write (``plan.py``), SQL (``store/batches.py``).
 """
@@ -61,6 +62,7 @@ from outlived.store.stops import RunProcess
 log = structlog.get_logger("outlived.journal")
 
 QUEUE_BYTES = 32 << 20
+RUN_BYTES = 1 << 20
 BATCH_ITEMS = 2000
 BATCH_BYTES = 4 << 20
 ITEM_BYTES = 1 << 20
@@ -130,7 +132,8 @@ class Journal:
         waiting = [*self._in_hand, *self._queue]
         self._in_hand = []
         self._queue.clear()
-        self._count_bytes(-self._queued_bytes)
+        self._queued_bytes = 0
+        self._room.unpark_all()
         self._logs.clear()
         for item in waiting:
             _fail(item, OwnershipLost(f"cannot write for owner {self._owner}: it was declared dead"))
@@ -153,7 +156,8 @@ class Journal:
 
     async def append(self, run_id: str, entry: Entry, *, wait: bool = False) -> None:
         """Add an event to a run of ours; waits for room, and with ``wait`` for the commit."""
-        await self._wait_for_room()
+        while self._queued_bytes > QUEUE_BYTES or self._find_log(run_id).queued > RUN_BYTES:
+            await self._room.park()
         ticket = self.append_nowait(run_id, entry, ticket=Ticket() if wait else None)
         if ticket is not None:
             await ticket.wait()
@@ -175,7 +179,7 @@ class Journal:
             else:
                 growing.entries.append(entry)
             growing.size += size
-            self._count_bytes(size)
+            self._count(growing, size)
             return None
         item = Append(run_id, [entry], size, ticket=ticket)
         owned.growing = item if ticket is None else None
@@ -241,19 +245,22 @@ class Journal:
         if self.lost.is_set() or self._owner is None:
             raise OwnershipLost("cannot write: this daemon is between two registrations")
         self._queue.append(item)
-        self._count_bytes(item.size)
+        self._count(item, item.size)
         self._arrived.set()
 
     def _withdraw(self, item: Item) -> bool:
         if item not in self._queue:
             return False
         self._queue.remove(item)
-        self._count_bytes(-item.size)
+        self._count(item, -item.size)
         return True
 
-    def _count_bytes(self, change: int) -> None:
+    def _count(self, item: Item, change: int) -> None:
+        """Bytes came into the queue, or left it: those of everybody and those of the run."""
         self._queued_bytes += change
-        if self._queued_bytes <= QUEUE_BYTES:
+        if isinstance(item, Append) and (owned := self._logs.get(item.run_id)) is not None:
+            owned.queued += change
+        if change < 0 and self._queued_bytes <= QUEUE_BYTES:
             self._room.unpark_all()
 
     # ---- the actor
@@ -294,7 +301,7 @@ class Journal:
     def _queue_again(self, item: Item, *, first: bool) -> None:
         """An item that was in hand waits again, unless it is a start that was to be withdrawn meanwhile."""
         if isinstance(item, Start) and item.overdue:
-            self._count_bytes(-item.size)
+            self._count(item, -item.size)
             _fail(item, DatabaseLost(LATE))
         elif first:
             self._queue.appendleft(item)
@@ -440,7 +447,8 @@ class Journal:
 
     def _put_down(self, items: list[Item]) -> None:
         done = self._keep_in_hand(items)
-        self._count_bytes(-sum(item.size for item in done))
+        for item in done:
+            self._count(item, -item.size)
         gone = set(map(id, done))
         self._in_hand = [item for item in self._in_hand if id(item) not in gone]
 

@@ -1,5 +1,6 @@
 -- The statements of one batch, in the order of its locks: the owner's row, chats by key, runs by id, new
 -- runs last. journal/plan.py decides between the first half (what is so) and the second (what to write).
+-- Long texts travel in binary (%b): as text, every backslash and quote of an array is escaped one by one.
 
 -- name: limit_time
 -- No statement of a batch waits long: it would hold the fence.
@@ -81,7 +82,7 @@ SET status = n.status, attempt = n.attempt, epoch = n.epoch, owner = n.owner, st
     stop_requested_at = coalesce(r.stop_requested_at, n.stop_requested_at),
     stop_reason = CASE WHEN r.stop_requested_at IS NULL THEN n.stop_reason ELSE r.stop_reason END
 FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(attempts)s::int[], %(epochs)s::bigint[],
-            %(owners)s::uuid[], %(steps)s::int[], %(last_seqs)s::bigint[], %(errors)s::text[],
+            %(owners)s::uuid[], %(steps)s::int[], %(last_seqs)s::bigint[], %(errors)b::text[],
             %(input_tokens)s::bigint[], %(output_tokens)s::bigint[], %(cached_tokens)s::bigint[],
             %(costs)s::bigint[], %(starts)s::timestamptz[], %(finishes)s::timestamptz[],
             %(stops)s::timestamptz[], %(stop_reasons)s::text[], %(old_owners)s::uuid[], %(old_epochs)s::bigint[])
@@ -109,10 +110,10 @@ SELECT id, workspace, chat_id, position, agent, command, input, trigger, created
     peer_uid, message_id, metadata, detached, on_owner_loss, idempotency_key, request_digest, cwd, env,
     'pending', 1, %(me)s::uuid, 1, %(at)s::timestamptz, %(at)s::timestamptz
 FROM unnest(%(ids)s::uuid[], %(workspaces)s::text[], %(chats)s::text[], %(positions)s::bigint[],
-            %(agents)s::text[], %(commands)s::text[], %(inputs)s::text[], %(triggers)s::text[],
-            %(created_bys)s::text[], %(peer_uids)s::bigint[], %(message_ids)s::uuid[], %(metadatas)s::text[],
+            %(agents)s::text[], %(commands)b::text[], %(inputs)b::text[], %(triggers)s::text[],
+            %(created_bys)s::text[], %(peer_uids)s::bigint[], %(message_ids)s::uuid[], %(metadatas)b::text[],
             %(detacheds)s::boolean[], %(on_owner_losses)s::text[], %(keys)s::text[], %(digests)s::text[],
-            %(cwds)s::text[], %(envs)s::text[])
+            %(cwds)s::text[], %(envs)b::text[])
      AS n (id, workspace, chat_id, position, agent, command, input, trigger, created_by, peer_uid, message_id,
            metadata, detached, on_owner_loss, idempotency_key, request_digest, cwd, env);
 
@@ -121,15 +122,15 @@ INSERT INTO outlived.messages (id, workspace, chat_id, run_id, position, role, s
                                as_of_seq, created_at, updated_at)
 SELECT id, workspace, chat_id, run_id, position, role, status, content, parts, 0, %(at)s::timestamptz, %(at)s::timestamptz
 FROM unnest(%(ids)s::uuid[], %(workspaces)s::text[], %(chats)s::text[], %(run_ids)s::uuid[],
-            %(positions)s::bigint[], %(roles)s::text[], %(statuses)s::text[], %(contents)s::text[],
-            %(parts)s::text[])
+            %(positions)s::bigint[], %(roles)s::text[], %(statuses)s::text[], %(contents)b::text[],
+            %(parts)b::text[])
      AS n (id, workspace, chat_id, run_id, position, role, status, content, parts);
 
 -- name: update_messages
 UPDATE outlived.messages m
 SET content = n.content, parts = n.parts, truncated = n.truncated, as_of_seq = n.as_of_seq,
     status = n.status, updated_at = %(at)s::timestamptz
-FROM unnest(%(ids)s::uuid[], %(contents)s::text[], %(parts)s::text[], %(truncateds)s::boolean[],
+FROM unnest(%(ids)s::uuid[], %(contents)b::text[], %(parts)b::text[], %(truncateds)s::boolean[],
             %(as_of_seqs)s::bigint[], %(statuses)s::text[])
      AS n (id, content, parts, truncated, as_of_seq, status)
 WHERE m.id = n.id;
@@ -137,5 +138,5 @@ WHERE m.id = n.id;
 -- name: insert_events
 INSERT INTO outlived.events (run_id, seq, epoch, at, type, data)
 SELECT run_id, seq, epoch, %(at)s::timestamptz, type, data
-FROM unnest(%(run_ids)s::uuid[], %(seqs)s::bigint[], %(epochs)s::bigint[], %(types)s::text[], %(datas)s::text[])
+FROM unnest(%(run_ids)s::uuid[], %(seqs)s::bigint[], %(epochs)s::bigint[], %(types)b::text[], %(datas)b::text[])
      AS n (run_id, seq, epoch, type, data);
