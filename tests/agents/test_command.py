@@ -405,6 +405,17 @@ async def test_a_desk_that_is_slow_at_the_end_loses_nothing(monkeypatch):
     assert desk.own_error is None
 
 
+async def test_whoever_cannot_be_found_does_not_hold_up_the_end(word, monkeypatch):
+    """A process that is nobody's any more, and holds the program's stdout, is waited for a bounded time only."""
+    monkeypatch.setattr(room, "DRAIN_SECONDS", 0.1)
+    with trio.fail_after(20):
+        desk = await run(shell(f"env -i setsid sleep {word} & echo done; sleep 0.1"))
+    assert desk.text == "done\n"
+    assert desk.own_error is None
+    for pid in list_pids(word):
+        os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("script", ["exec <&-; echo done", "echo done", "head -c 10; echo done"])
 async def test_a_program_need_not_read_its_input(script):
     """A program that ignores its input, closes it, or reads a part of it, ends as it would have."""

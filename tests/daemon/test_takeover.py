@@ -253,6 +253,19 @@ def test_a_stop_reaches_a_run_of_another_daemon(make_pair: MakePair):
     assert_history(first.dsn, settled=True)
 
 
+def test_a_stop_that_its_daemon_never_heard_of_is_a_stop(make_pair: MakePair):
+    """A daemon that ends before its heartbeat brings the mark settles the run as stopped, without an error."""
+    first, second = make_pair(SLOW_TO_SWEEP, SLOW_TO_SWEEP)
+    with first.connect() as here, second.connect() as there:
+        run = start_endless(here)
+        asked = there.call("run/stop", run_id=run["id"], reason="from afar")
+        assert asked["outcome"] == "stopping"
+        assert first.stop() == 0, first.read_log()
+        run = settle(there, run["id"])
+        assert (run["status"], run["error"], run["stop_reason"]) == ("aborted", None, "from afar")
+    assert_history(first.dsn, settled=True)
+
+
 def test_a_run_of_another_daemon_is_followed_to_its_end(make_pair: MakePair):
     """A tail and a wait through a daemon that does not own the run are as complete as the owner's."""
     first, second = make_pair(BRISK, BRISK)

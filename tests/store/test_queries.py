@@ -42,7 +42,7 @@ def number_parameters(sql: str) -> str:
             names.append(match[1])
         return f"${names.index(match[1]) + 1}"
 
-    return re.sub(r"%\((\w+)\)s", number, sql).replace("%%", "%")
+    return re.sub(r"%\((\w+)\)[sb]", number, sql).replace("%%", "%")
 
 
 @pytest.mark.parametrize("name", [name for name in STATEMENTS if not name.startswith("migrations.sql")])

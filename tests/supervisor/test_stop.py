@@ -238,14 +238,14 @@ async def test_a_stop_is_logged_once_whoever_acts_first(shared_database, monkeyp
     """A heartbeat that brings the mark of a run just being taken over does not log it a second time."""
     remains = await leave_behind(shared_database)
     [run_id] = remains.run_ids
-    kill = takeover._kill_processes
+    read = takeover.read_stop
 
-    async def kill_and_beat(supervisor, run_ids):
-        await kill(supervisor, run_ids)
-        found = await mark_stop(supervisor.store.stops, run_id, reason="again", by="heartbeat")
-        assert apply_stop(supervisor, run_id, found.mark)
+    async def beat_and_read(link, run_id):
+        found = await read(link, run_id)
+        assert apply_stop(house.supervisor, run_id, found.mark)
+        return found
 
-    monkeypatch.setattr(takeover, "_kill_processes", kill_and_beat)
+    monkeypatch.setattr(takeover, "read_stop", beat_and_read)
     async with open_house(shared_database) as house:
         assert await ask(house, run_id) == "stopped"
         assert (await list_types(house, run_id)).count("run.stop_requested") == 1

@@ -277,6 +277,31 @@ async def test_a_takeover_that_fails_ends_nothing_else(shared_database, monkeypa
     assert_history(shared_database, settled=True)
 
 
+async def test_a_run_that_is_refused_does_not_hold_up_the_others(shared_database):
+    """Of runs that are taken together each is settled for itself: one that is refused is left to the next beats."""
+    remains = await leave_behind(shared_database, 3)
+    unlucky, *others = remains.run_ids
+    read = takeover.read_stop
+
+    async def refuse_one(link, run_id):
+        if run_id == unlucky:
+            raise QueryRefused("no")
+        await trio.sleep(0.05)
+        return await read(link, run_id)
+
+    async with open_house(shared_database) as house:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(takeover, "read_stop", refuse_one)
+            assert await inherit(house, remains) == 3
+        assert [(await house.read_run(run_id)).status for run_id in others] == ["aborted"] * 2
+        assert (await house.read_run(unlucky)).status == "running"
+        unseen = await beat_once(house.supervisor, set())
+        assert unseen == {unlucky}
+        await beat_once(house.supervisor, unseen)
+        assert (await house.wait_settled(unlucky)).error["code"] == "owner_lost"
+    assert_history(shared_database, settled=True)
+
+
 # ---------------------------------------------------------------- processes
 
 

@@ -242,14 +242,14 @@ class _Planner:
             self._apply(change, entry.type, entry.data)
 
     def _settlement(self, change: LogChange, data: dict[str, Any]) -> dict[str, Any]:
-        """The settlement with the stop mark of the row, else the one its writer knew of."""
+        """The settlement with the stop mark of the row, else the one its writer knew of. A stopped run has no error."""
         mark = self.truth.marks[change.log.run_id] or data.get("mark")
         run = change.run
         if mark is None and run.stop_requested_at is not None:
             mark = StopMark(run.stop_requested_at, run.stop_reason, None)
         return {
             "status": data["status"],
-            "error": data["error"],
+            "error": None if mark and data["status"] == Status.ABORTED else data["error"],
             "stop_requested_at": mark.requested_at if mark else None,
             "stop_reason": mark.reason if mark else None,
         }

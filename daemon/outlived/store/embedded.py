@@ -43,6 +43,8 @@ LEFTOVER_SECONDS = 15
 # Stopping fast writes a checkpoint; stopping at once only signals.
 FAST_STOP_SECONDS = 20
 QUICK_STOP_SECONDS = 10
+# Between two signals to a server that is to stop.
+AGAIN_SECONDS = 1
 # For one attempt to connect; libpq knows no shorter time.
 CONNECT_SECONDS = 2
 # Between two looks at a server that is coming up, and two lines in the log meanwhile.
@@ -266,9 +268,8 @@ class Embedded:
         if postmaster is None or not postmaster.is_alive():
             return
         for number, seconds in ((signal.SIGINT, FAST_STOP_SECONDS), (signal.SIGQUIT, QUICK_STOP_SECONDS)):
-            postmaster.signal(number)
             with trio.move_on_after(seconds, shield=True):
-                await postmaster.wait_gone()
+                await _signal_until_gone(postmaster, number)
                 self._log.info("stopped postgres", pid=postmaster.pid)
                 return
             self._log.warning(
@@ -310,6 +311,14 @@ async def open_embedded(
         finally:
             await server.stop()
             server.close()
+
+
+async def _signal_until_gone(postmaster: Postmaster, number: signal.Signals) -> None:
+    """One signal can be lost: at first the process is not yet the server, but what makes it an ordinary user's."""
+    while postmaster.is_alive():
+        postmaster.signal(number)
+        with trio.move_on_after(AGAIN_SECONDS):
+            await postmaster.wait_gone()
 
 
 def _can_connect(dsn: str) -> bool:
