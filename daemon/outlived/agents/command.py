@@ -5,8 +5,8 @@ belongs to the answer. So its life runs under a shield; a task outside the shiel
 ``stop``, and from then on the shield has a deadline.
 
 1. The program runs in a session of its own: a Ctrl-C in the daemon's terminal does not reach it.
-2. Its end is the end of its first process. What that left behind is killed, the pipes are drained (with a
-   deadline on waiting for bytes, none on passing them on), and only then is the turn over.
+2. Its end is the end of its first process. What that left behind is killed, what is in the pipes then is passed
+   on, and only then is the turn over. A process that escaped may hold a pipe for ever: nobody waits for it.
 3. The ladder: SIGTERM to the group, the grace, then SIGKILL to everything of the run.
 4. Stdout is passed on byte for byte; invalid UTF-8 and NUL become U+FFFD.
 5. A pipe is read only as fast as the desk takes what was read: a flood slows the program, not the daemon.
@@ -17,12 +17,15 @@ Not here: the seam for output that survives the daemon is ``_Pipes``; who is sig
 from __future__ import annotations
 
 import codecs
-import math
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import termios
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -170,13 +173,13 @@ async def _turn_cancel_into_stop(stop: trio.Event, life: trio.CancelScope, desk:
 
 @attrs.define(eq=False)
 class _Pipes:
-    """The program's three streams, each with a task of its own."""
+    """The program's three streams, each with a task of its own. ``_left``: what is still to be read of an output."""
 
     process: trio.Process
     desk: Desk
-    _patience: float = math.inf
+    _left: dict[trio.abc.ReceiveStream, int] = attrs.Factory(dict)
+    _waiting: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _reading: set[trio.CancelScope] = attrs.Factory(set)
-    _writing: trio.CancelScope = attrs.Factory(trio.CancelScope)
 
     def open(self, nursery: trio.Nursery) -> None:
         assert self.process.stdin is not None
@@ -187,14 +190,17 @@ class _Pipes:
         nursery.start_soon(self._read_output, self.process.stderr, partial(self.desk.log, "stderr"))
 
     def drain(self) -> None:
-        """The program has ended: read what there is. Only for bytes that do not come is there a deadline."""
-        self._writing.cancel()
-        self._patience = DRAIN_SECONDS
-        for scope in self._reading:
-            scope.deadline = trio.current_time() + DRAIN_SECONDS
+        """The program has ended: what is in the pipes now is its own, and all there will be, whoever holds them."""
+        self._left = {
+            stream: _count_available(stream)
+            for stream in (self.process.stdout, self.process.stderr)
+            if stream is not None
+        }
+        for scope in (self._waiting, *self._reading):
+            scope.cancel()
 
     async def _write_input(self, stdin: trio.abc.SendStream) -> None:
-        with self._writing:
+        with self._waiting:
             async with stdin:
                 try:
                     await stdin.send_all(self.desk.assignment.input.encode())
@@ -214,14 +220,32 @@ class _Pipes:
                 await emit(text)
 
     async def _receive(self, stream: trio.abc.ReceiveStream) -> bytes | bytearray:
-        """The next bytes; none at the end, or once the patience with who still holds the pipe is over."""
-        with trio.move_on_after(self._patience) as scope:
-            self._reading.add(scope)
-            try:
-                return await stream.receive_some(READ_BYTES)
-            finally:
-                self._reading.discard(scope)
-        return b""
+        """The next bytes; none at the end."""
+        if not self._left:
+            with trio.CancelScope() as scope:
+                self._reading.add(scope)
+                try:
+                    return await stream.receive_some(READ_BYTES)
+                finally:
+                    self._reading.discard(scope)
+        chunk = b""
+        if left := self._left[stream]:
+            with suppress(BlockingIOError):  # the last read before the drain took it
+                chunk = os.read(_read_fd(stream), min(left, READ_BYTES))
+            self._left[stream] = left - len(chunk)
+        return chunk
+
+
+def _read_fd(stream: trio.abc.ReceiveStream) -> int:
+    """The descriptor of a pipe; -1 when it is closed."""
+    assert isinstance(stream, trio.lowlevel.FdStream)
+    return stream.fileno()
+
+
+def _count_available(stream: trio.abc.ReceiveStream) -> int:
+    """The bytes in a pipe."""
+    fd = _read_fd(stream)
+    return 0 if fd < 0 else int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def _wait_for_end(process: trio.Process, desk: Desk, stop: trio.Event) -> bool:
