@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import shlex
 import signal
@@ -53,6 +54,11 @@ def perform(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - rule 1
         code, sentence = outcome.of_error(error)
         screen.say(sentence)
+        if isinstance(
+            error, OSError
+        ):  # what a full disk did not take would be tried again at exit, and fail again
+            with contextlib.suppress(OSError, ValueError):
+                screen.abandon()
         return code
 
 
