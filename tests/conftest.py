@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.option.seed is None:
             config.option.seed = random.randrange(1 << 32)
     config.pluginmanager.register(SkipWatch(), "skip watch")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job: what we start shall hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
