@@ -36,6 +36,34 @@ def test_a_wait_of_a_run_that_succeeds(wire: Wire):
     assert answer["message"]["content"] == "a b c d e f"
 
 
+ENDINGS = {
+    "succeeded": {"input": "a b", "metadata": {"demo": {"delay_ms": 1}, "more": [1, {"x": None}]}},
+    "failed": {"input": 'quo"te \\ \u00e9', "metadata": {"demo": {"fail": "on purpose"}}},
+    "a command": {"command": ["sh", "-c", "sleep 0.2; echo out; echo err >&2; exit 3"]},
+    "with a key": {"idempotency_key": "once", "created_by": "me", "trigger": "api"},
+    "large": {"input": "word " * 20_000, "metadata": {"demo": {"delay_ms": 0}}},
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_wait_answers_what_the_database_holds(wire: Wire, ending):
+    """Who waited from the beginning gets, to the byte, what a later look at the run gives."""
+    run = start(wire, **ENDINGS[ending])
+    answer = wire.call("run/wait", run_id=run["id"], timeout_seconds=30)
+    assert answer == {**wire.call("run/get", run_id=run["id"]), "settled": True}
+
+
+def test_a_wait_for_a_stopped_run_answers_what_the_database_holds(wire: Wire, shared_daemon: Daemon):
+    """The same holds for a run that was stopped while somebody waited: marks, partial text and all."""
+    run = start_endless(wire)
+    waiting = wire.send("run/wait", {"run_id": run["id"]})
+    other = shared_daemon.connect()
+    other.call("run/stop", run_id=run["id"], reason="enough")
+    answer = wire.wait_reply(waiting)
+    assert answer == {**other.call("run/get", run_id=run["id"]), "settled": True}
+    other.close()
+
+
 @pytest.mark.parametrize("seconds", [0, 0.05])
 def test_a_timeout_shows_the_state_as_it_is(wire: Wire, seconds):
     """A wait whose time is up answers settled false, with run and message as they are; the run goes on."""

@@ -60,6 +60,5 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch waits for a lock a twentieth of a second instead of two."""
-    limit_time = batches.SQL["limit_time"]
-    assert "'2000'" in limit_time
-    monkeypatch.setitem(batches.SQL, "limit_time", limit_time.replace("'2000'", "'50'"))
+    assert batches.LIMITS["lock_ms"] == 2000
+    monkeypatch.setitem(batches.LIMITS, "lock_ms", 50)

@@ -1,6 +1,8 @@
 """The hub's ring: what it gives is exactly what comes next, or it says that only the store knows."""
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -119,16 +121,42 @@ def test_events_after_a_gap_begin_a_new_ring():
     assert list_seqs(watched.read_after(4)) == [5]
 
 
-async def test_every_watcher_is_woken():
+async def test_every_watcher_is_woken(nursery):
     """News wakes everybody who waits, and only those who wait for it."""
-    hub = Hub()
+    hub, woken = Hub(), []
+
+    async def wait(name, watched):
+        await watched.wait_change(0)
+        woken.append(name)
+
     with hub.watch("r") as one, hub.watch("r") as same, hub.watch("other") as other:
-        assert one is same
-        before, before_other = one.changed, other.changed
+        for name, watched in (("one", one), ("same", same), ("other", other)):
+            nursery.start_soon(wait, name, watched)
+        await trio.testing.wait_all_tasks_blocked()
         hub.publish("r", make_events(1, 5), settled=False)
-        assert before.is_set()
-        assert not before_other.is_set()
-        assert not one.changed.is_set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(woken) == ["one", "same"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_news_between_the_look_and_the_wait_is_not_missed():
+    """Who looked at the number of changes first does not wait for news that came before it began to wait."""
+    watched = Watched("r")
+    seen = watched.changes
+    watched.add(make_events(1, 2), settled=False)
+    with trio.fail_after(1):
+        await watched.wait_change(seen)
+
+
+async def test_the_end_is_heard_once_and_for_all():
+    """``ended`` is set by the settlement, by nothing before it, and stays."""
+    watched = Watched("r")
+    watched.add(make_events(1, 5), settled=False)
+    assert not watched.ended.is_set()
+    watched.note(6, settled=True)
+    watched.note(6, settled=False)
+    with trio.fail_after(1):
+        await watched.ended.wait()
 
 
 def test_a_settlement_is_remembered():

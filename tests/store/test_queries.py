@@ -7,6 +7,7 @@ from importlib import resources
 import pytest
 
 from outlived.rules.run import ACTIVE, TERMINAL, Status
+from outlived.store.batches import LIMITS
 from outlived.store.postgres import LIMIT_TIME
 from outlived.store.queries import STATUS_LISTS, load_queries, read_sql
 from outlived.store.rows import COLUMNS
@@ -95,9 +96,9 @@ def test_a_file_is_filled_when_read():
 
 def test_every_transaction_limits_its_time(session: Session):
     """What a transaction begins with sets the lock, statement and idle timeouts, for that transaction only."""
-    for sql in (LIMIT_TIME, STATEMENTS["journal.sql: limit_time"]):
+    for sql, values in ((LIMIT_TIME, {}), (STATEMENTS["journal.sql: limit_time"], LIMITS)):
         session.ask("BEGIN")
-        session.ask(sql)
+        session._connection.execute(sql, values)
         show = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout') <> '0',"
         inside = session.ask(show + " current_setting('idle_in_transaction_session_timeout') <> '0'")
         session.release()

@@ -116,6 +116,7 @@ async def test_a_stop_before_the_start_is_honoured_at_the_start(shared_database,
         return await look(*args)
 
     monkeypatch.setattr(execute, "read_stop", look_later)
+    monkeypatch.setattr(execute, "HELD_UP_SECONDS", -1)
     performed = []
 
     async def act(_desk):
@@ -142,6 +143,7 @@ async def test_a_stop_of_ours_before_the_start_is_honoured_too(shared_database, 
         await trio.sleep_forever()
 
     monkeypatch.setattr(execute, "read_stop", look_for_ever)
+    monkeypatch.setattr(execute, "HELD_UP_SECONDS", -1)
     async with open_house(shared_database) as house:
         run = await house.start("demo", input="never said")
         await looking.wait()

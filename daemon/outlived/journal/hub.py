@@ -26,15 +26,17 @@ PAGE_EVENTS = 1000
 
 @attrs.define(eq=False)
 class Watched:
-    """A run somebody watches. ``last_seq`` and ``settled``: as far as the hub has heard."""
+    """A run somebody watches. ``last_seq`` and ``settled``: as far as the hub has heard; ``ended``: once it is settled."""
 
     run_id: str
     watchers: int = 0
     last_seq: int = 0
     settled: bool = False
-    changed: trio.Event = attrs.Factory(trio.Event)
+    changes: int = 0
+    ended: trio.Event = attrs.Factory(trio.Event)
     _ring: deque[LoggedEvent] = attrs.Factory(deque)
     _ring_bytes: int = 0
+    _waiting: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     def add(self, events: list[LoggedEvent], *, settled: bool) -> None:
         """Take newly committed events of this run."""
@@ -50,12 +52,19 @@ class Watched:
     def note(self, last_seq: int, *, settled: bool) -> None:
         """The log is this far: wake everybody."""
         self.last_seq = last_seq
-        self.settled = self.settled or settled
+        if settled:
+            self.settled = True
+            self.ended.set()
         self.wake()
 
     def wake(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()
+        self.changes += 1
+        self._waiting.unpark_all()
+
+    async def wait_change(self, seen: int) -> None:
+        """Return once there were more than ``seen`` changes: look at the number first, read, then wait."""
+        while self.changes == seen:
+            await self._waiting.park()
 
     def read_after(self, cursor: int) -> list[LoggedEvent] | None:
         """The next events after ``cursor``, as many as make one page; None: only the store knows."""

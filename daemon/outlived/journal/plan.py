@@ -16,7 +16,6 @@ from typing import Any
 import attrs
 import msgspec
 
-from outlive import wire
 from outlived.journal.items import (
     MAX_DELTA_CHARS,
     Append,
@@ -33,7 +32,7 @@ from outlived.journal.items import (
     Taken,
     settles,
 )
-from outlived.journal.log import RunLog
+from outlived.journal.log import MESSAGE_STATUS, RunLog, show_run
 from outlived.rules.lifecycle import IllegalFact, Order, apply
 from outlived.rules.message import SHAPING, read_content, restore
 from outlived.rules.run import Event, Fact, Run, Status
@@ -51,12 +50,6 @@ from outlived.store.owners import StopMark
 from outlived.store.reads import LoggedEvent
 
 _encode = msgspec.json.encode
-
-MESSAGE_STATUS = {
-    Status.SUCCEEDED: "completed",
-    Status.FAILED: "failed",
-    Status.ABORTED: "aborted",
-}
 
 
 @attrs.define(eq=False)
@@ -177,10 +170,12 @@ class _Planner:
         event = Event(1, self.truth.at, Fact.CREATED.value, data)
         run, _ = apply(None, event)
         draft = restore([], truncated=False, as_of_seq=0, limit=self.message_limit)
-        log = RunLog(spec.id, spec.workspace, spec.chat_id, spec.message_id, run, draft)
+        log = RunLog(
+            spec.id, spec.workspace, spec.chat_id, spec.message_id, run, draft, spec=spec, position=position
+        )
         self.plan.opened.append(log)
         self._record(LogChange(log, run, process_only=False), event, _encode(data).decode())
-        return Created(_show(spec, position, run))
+        return Created(show_run(spec, position, run))
 
     def _number(self, chat: tuple[str, str]) -> int:
         """Two positions: the user's message and the assistant's; the run takes the first."""
@@ -370,39 +365,6 @@ def _new_messages(spec: RunSpec, position: int) -> list[NewMessage]:
             parts="[]", **where,
         ),
     ]  # fmt: skip
-
-
-def _show(spec: RunSpec, position: int, run: Run) -> wire.Run:
-    """The run as it is at its commit, without reading it back."""
-    return wire.Run(
-        id=spec.id,
-        workspace=spec.workspace,
-        chat_id=spec.chat_id,
-        position=position,
-        agent=spec.agent,
-        command=spec.command,
-        status=run.status.value,
-        trigger=spec.trigger,
-        created_by=spec.created_by,
-        message_id=spec.message_id,
-        attempt=run.attempt,
-        epoch=run.epoch,
-        owner=run.owner,
-        step_count=0,
-        first_seq=1,
-        last_seq=run.last_seq,
-        error=None,
-        usage=wire.Usage(),
-        metadata=spec.metadata,
-        detached=spec.detached,
-        on_owner_loss=spec.on_owner_loss,
-        stop_requested_at=None,
-        stop_reason=None,
-        created_at=run.created_at,
-        started_at=None,
-        finished_at=None,
-        updated_at=run.updated_at,
-    )
 
 
 __all__ = ["Plan", "ask", "plan", "read_input"]

@@ -45,10 +45,10 @@ class Tail:
     async def read_next(self) -> list[LoggedEvent]:
         """The next events, waiting for them; must not be called once ``settled``."""
         while True:
-            changed = self._watched.changed
+            seen = self._watched.changes
             if page := await self.read():
                 return page
-            await changed.wait()
+            await self._watched.wait_change(seen)
 
 
 async def wait_settled(watched: Watched, reads: Reads, seconds: float = math.inf) -> None:
@@ -57,8 +57,7 @@ async def wait_settled(watched: Watched, reads: Reads, seconds: float = math.inf
     if progress is None or progress.settled:
         return
     with trio.move_on_after(seconds):
-        while not watched.settled:
-            await watched.changed.wait()
+        await watched.ended.wait()
 
 
 async def watch_elsewhere(hub: Hub, reads: Reads, is_ours: Callable[[str], bool]) -> None:

@@ -61,14 +61,14 @@ class Subscription:
         with supervisor.hub.watch(self.run_id) as watched:
             tail = Tail(watched, supervisor.store.reads, self.cursor)
             while True:
-                changed = watched.changed
+                seen = watched.changes
                 delivered = await self._deliver_page(tail)
                 if tail.settled:
                     return "settled"
                 if self.upto is not None and (not delivered or self.cursor >= self.upto):
                     return "caught_up"
                 if not delivered:
-                    await changed.wait()
+                    await watched.wait_change(seen)
 
     async def _deliver_page(self, tail: Tail) -> bool:
         """Read and queue one page; whether there was one."""

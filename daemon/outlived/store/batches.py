@@ -14,19 +14,20 @@ Not here: retrying, halving, ambiguous commits (``journal/writer.py``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import psycopg
 
 from outlived.rules.run import USAGE_FIELDS, Run, Status, Usage
+from outlived.store.exchange import Answer, exchange, load_statements
 from outlived.store.owners import StopMark
 from outlived.store.postgres import DatabaseLost, TrioConnection
-from outlived.store.queries import load_queries
 from outlived.store.stops import RunProcess
 
-SQL = load_queries("journal.sql")
+SQL = load_statements("journal.sql")
+LIMITS: dict[str, Any] = {"lock_ms": 2000, "statement_ms": 20_000}
 
 ChatKey = tuple[str, str]
 """(workspace, chat_id)"""
@@ -179,70 +180,64 @@ async def read_truth(connection: TrioConnection, fence: Fence, questions: Questi
 
     Raises DatabaseLost when the fence is held: an earlier try of this owner, or its reaper, is not done yet.
     """
-    opened = connection.cursor()
+    raised = {"me": fence.owner, "batch_no": fence.batch_no, "lease": fence.lease_seconds}
+    opening: list[tuple[str, dict[str, Any]]] = [("begin", {}), ("limit_time", LIMITS), ("fence", raised)]
+    asked = [
+        ("lock_chats", _pairs(questions.chats, "workspaces", "chats")),
+        ("lock_runs", _ids(questions.settling, fence.owner)),
+        ("lock_takeable", _ids(questions.taking, fence.owner)),
+        ("find_keys", _pairs(questions.keys, "workspaces", "keys")),
+        ("find_active", _pairs(questions.slots, "workspaces", "chats")),
+    ]
+    asked = [*opening, *((name, values) for name, values in asked if values)]
+    answers: list[Answer] = []
     try:
-        async with connection.pipeline():
-            await connection.execute("BEGIN")
-            await connection.execute(SQL["limit_time"])
-            await opened.execute(
-                SQL["fence"], {"me": fence.owner, "batch_no": fence.batch_no, "lease": fence.lease_seconds}
-            )
-            chats = await _ask(connection, "lock_chats", questions.chats, "workspaces", "chats")
-            marks = await _ask_ids(connection, "lock_runs", questions.settling, fence.owner)
-            takeable = await _ask_ids(connection, "lock_takeable", questions.taking, fence.owner)
-            keys = await _ask(connection, "find_keys", questions.keys, "workspaces", "keys")
-            active = await _ask(connection, "find_active", questions.slots, "workspaces", "chats")
+        await exchange(connection, [(SQL[name], values) for name, values in asked], answers)
     except psycopg.errors.LockNotAvailable as error:
-        if opened.rowcount >= 0:  # the fence opened: it was another lock
+        if len(answers) >= len(opening):  # the fence opened: it was another lock
             raise
         raise DatabaseLost(f"cannot raise the fence of owner {fence.owner} yet: its row is locked") from error
-    at = await opened.fetchone()
-    if at is None:
-        await connection.execute("ROLLBACK")
+    told: dict[str, Answer] = {name: rows for (name, _), rows in zip(asked, answers, strict=True)}
+    if not told["fence"]:
+        await exchange(connection, [(SQL["rollback"], {})])
         return None
+    return _read_truth(told)
+
+
+def _read_truth(told: Mapping[str, Any]) -> Truth:
+    [(at,)] = told["fence"]
     return Truth(
-        at=at[0],
-        chats={(workspace, chat): position for workspace, chat, position in await _fetch(chats)},
-        active={(workspace, chat): run_id for workspace, chat, run_id in await _fetch(active)},
-        keys={(workspace, key): (run_id, digest) for workspace, key, run_id, digest in await _fetch(keys)},
-        marks={run: StopMark(at, why, by) if at else None for run, at, why, by in await _fetch(marks)},
-        takeable=[_read_takeable(row) for row in await _fetch(takeable)],
+        at=at,
+        chats={(workspace, chat): int(position) for workspace, chat, position in told.get("lock_chats", ())},
+        active={(workspace, chat): run_id for workspace, chat, run_id in told.get("find_active", ())},
+        keys={
+            (workspace, key): (run_id, digest) for workspace, key, run_id, digest in told.get("find_keys", ())
+        },
+        marks={run: StopMark(at, why, by) if at else None for run, at, why, by in told.get("lock_runs", ())},
+        takeable=[_read_takeable(row) for row in told.get("lock_takeable", ())],
     )
 
 
 async def read_fence(connection: TrioConnection, owner: str) -> FenceState:
     """How far the owner's batches are, and whether it is declared dead."""
-    cursor = await connection.execute(SQL["read_fence"], {"me": owner})
-    row = await cursor.fetchone()
-    return FenceState(row[0], row[2]) if row else FenceState(-1, dead=True)
+    [rows] = await exchange(connection, [(SQL["read_fence"], {"me": owner})])
+    return FenceState(int(rows[0][0] or 0), rows[0][1] == "t") if rows else FenceState(-1, dead=True)
 
 
 async def write_batch(connection: TrioConnection, fence: Fence, batch: Batch) -> None:
     """Write and commit. An error here leaves the outcome to be found out by the fence's number."""
-    async with connection.pipeline():
-        for statement, params in _statements(batch):
-            await connection.execute(SQL[statement], {**params, "at": batch.at, "me": fence.owner})
-        await connection.execute("COMMIT")
+    shared = {"at": batch.at, "me": fence.owner}
+    asked = [(SQL[statement], {**params, **shared}) for statement, params in _statements(batch)]
+    await exchange(connection, [*asked, (SQL["commit"], {})])
 
 
-async def _ask(
-    connection: TrioConnection, statement: str, pairs: frozenset[tuple[str, str]], first: str, second: str
-) -> Any:
-    if not pairs:
-        return None
+def _pairs(pairs: frozenset[tuple[str, str]], first: str, second: str) -> dict[str, Any]:
     ordered = sorted(pairs)
-    params = {first: [pair[0] for pair in ordered], second: [pair[1] for pair in ordered]}
-    return await connection.execute(SQL[statement], params)
+    return {first: [pair[0] for pair in ordered], second: [pair[1] for pair in ordered]} if pairs else {}
 
 
-async def _ask_ids(connection: TrioConnection, statement: str, ids: frozenset[str], me: str) -> Any:
-    if not ids:
-        return None
-    return await connection.execute(SQL[statement], {"ids": sorted(ids), "me": me})
-
-
-async def _fetch(cursor: Any) -> list[tuple[Any, ...]]:
-    return [] if cursor is None else await cursor.fetchall()
+def _ids(ids: frozenset[str], me: str) -> dict[str, Any]:
+    return {"ids": sorted(ids), "me": me} if ids else {}
 
 
 def _read_takeable(row: tuple[Any, ...]) -> Takeable:
@@ -250,13 +245,13 @@ def _read_takeable(row: tuple[Any, ...]) -> Takeable:
         run_id, workspace, chat_id, status, attempt, epoch, owner, last_seq, steps, tokens_in, tokens_out, cached,
         cost, stop_at, stop_reason, created_at, started_at, updated_at, message_id, parts, truncated, as_of_seq,
     ) = row  # fmt: skip
+    usage = (None if amount is None else int(amount) for amount in (tokens_in, tokens_out, cached, cost))
     run = Run(
-        status=Status(status), attempt=attempt, epoch=epoch, owner=owner, created_at=created_at,
-        updated_at=updated_at, last_seq=last_seq, step_count=steps,
-        usage=Usage(tokens_in, tokens_out, cached, cost), stop_requested_at=stop_at, stop_reason=stop_reason,
-        started_at=started_at,
+        status=Status(status), attempt=int(attempt), epoch=int(epoch), owner=owner, created_at=created_at,
+        updated_at=updated_at, last_seq=int(last_seq), step_count=int(steps), usage=Usage(*usage),
+        stop_requested_at=stop_at, stop_reason=stop_reason, started_at=started_at,
     )  # fmt: skip
-    return Takeable(run_id, workspace, chat_id, run, message_id, parts, truncated, as_of_seq)
+    return Takeable(run_id, workspace, chat_id, run, message_id, parts, truncated == "t", int(as_of_seq))
 
 
 def _statements(batch: Batch) -> list[tuple[str, dict[str, Any]]]:

@@ -10,7 +10,8 @@ event loop. ``TrioConnection`` overrides that one method. Two things measured he
 Rules:
 1. Whatever interrupts a query - a cancel, a deadline, an error - closes its connection; it is never used again.
 2. Every call has a client-side deadline, in seconds, besides the server's own timeouts.
-3. No server-side prepared statements and no session state: a transaction pooler may stand in between.
+3. A transaction pooler may stand in between: then nothing is prepared and no session state is kept. Whether one
+   does is asked at connect: a pooler gives its clients another backend's number than the backend's own.
 4. The rest of the daemon sees two errors: ``DatabaseLost`` (try again later; the outcome of a commit may be
    unknown) and ``QueryRefused`` (the database answered, and the answer is no).
 
@@ -67,11 +68,16 @@ def write_time(moment: datetime) -> str:
 
 
 class TrioConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
-    """A psycopg connection whose waiting is Trio's."""
+    """A psycopg connection whose waiting is Trio's.
+
+    ``direct``: no pooler stands in between; ``prepared``: names of the statements this session has (``exchange.py``).
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lock = trio.Lock()  # type: ignore[assignment]
+        self.direct = False
+        self.prepared: set[bytes] = set()
 
     async def wait(self, gen: PQGen[T], interval: float = 0, timeout: float | None = None) -> T:  # noqa: ARG002
         try:
@@ -186,6 +192,8 @@ async def _drive_connect(info: str) -> TrioConnection:
         connection: TrioConnection = end.value
     try:
         await connection.set_autocommit(True)
+        asked = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+        connection.direct = asked == (connection.pgconn.backend_pid,)
         if not (connection.info.parameter_status("DateStyle") or "").startswith("ISO"):
             # psycopg reads no other style. This one setting a transaction pooler keeps for each client.
             await connection.execute("SET datestyle = 'ISO'")

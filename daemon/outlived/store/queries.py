@@ -21,6 +21,8 @@ def _listed(statuses: Iterable[Status]) -> str:
 
 
 STATUS_LISTS = {"active": _listed(ACTIVE), "terminal": _listed(TERMINAL), "all": _listed(Status)}
+UTC = {"utc": """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""}
+"""How a time is written on the wire, for to_char."""
 
 
 def read_sql(name: str) -> str:
@@ -31,7 +33,7 @@ def read_sql(name: str) -> str:
 
 def load_queries(name: str, columns: Mapping[str, str] | None = None) -> dict[str, LiteralString]:
     """The named statements of one file. The text is ours, so it may be executed as it is."""
-    text = _fill(_fill(read_sql(name), columns or {}), STATUS_LISTS)
+    text = _fill(_fill(read_sql(name), columns or {}), STATUS_LISTS | UTC)
     pieces = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     statements = (_strip_comments(body) for body in pieces[2::2])
     return dict(zip(pieces[1::2], statements, strict=True))

@@ -29,8 +29,11 @@ from outlived.supervisor.desk import RunDesk
 from outlived.supervisor.judge import End, Outcome, judge
 from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.stop import apply_stop
+from outlived.supervisor.trust import read_clock
 
 log = structlog.get_logger("outlived.run")
+
+HELD_UP_SECONDS = 0.1
 
 
 def launch(supervisor: Supervisor, spec: RunSpec, run: wire.Run) -> None:
@@ -38,15 +41,19 @@ def launch(supervisor: Supervisor, spec: RunSpec, run: wire.Run) -> None:
     active = supervisor.registry.enter(run.id)
     if supervisor.draining.is_set():
         active.cancel(Cause.SHUTDOWN)
-    supervisor.nursery.start_soon(execute, supervisor, spec, run, active, name=f"run {run.id}")
+    name = f"run {run.id}"
+    supervisor.nursery.start_soon(execute, supervisor, spec, run, active, read_clock(), name=name)
 
 
-async def execute(supervisor: Supervisor, spec: RunSpec, run: wire.Run, active: Active) -> None:
-    """The run's task."""
+async def execute(
+    supervisor: Supervisor, spec: RunSpec, run: wire.Run, active: Active, committed_at: float
+) -> None:
+    """The run's task. ``committed_at``: when the run became ours."""
     try:
         log.info("run started", run_id=run.id, chat_id=run.chat_id, agent=run.agent)
         desk = RunDesk(_assign(spec, run), supervisor.journal, active, supervisor.settings.run.grace_seconds)
-        end = await _perform(supervisor, pick_agent(supervisor, spec.agent, spec.command), desk, run, active)
+        agent = pick_agent(supervisor, spec.agent, spec.command)
+        end = await _perform(supervisor, agent, desk, run, active, committed_at)
         supervisor.registry.note_performed(active)
         if active.cause is Cause.LOST:
             log.warning("run lost: another owner has it", run_id=run.id)
@@ -83,12 +90,16 @@ def pick_agent(supervisor: Supervisor, name: str | None, command: list[str] | No
     return CommandAgent(command)
 
 
-async def _perform(supervisor: Supervisor, agent: Agent, desk: RunDesk, run: wire.Run, active: Active) -> End:
+async def _perform(
+    supervisor: Supervisor, agent: Agent, desk: RunDesk, run: wire.Run, active: Active, committed_at: float
+) -> End:
     """Run the agent in the run's scope; what was seen of its end."""
     raised: BaseException | None = None
     with active.scope as scope:
         try:
-            await _read_mark(supervisor, run.id)
+            if read_clock() - committed_at > HELD_UP_SECONDS:
+                await _read_mark(supervisor, run.id)
+            await trio.lowlevel.checkpoint_if_cancelled()
             supervisor.journal.append_nowait(
                 run.id,
                 Entry(Fact.STARTED.value, {"attempt": run.attempt, "owner": run.owner, "epoch": run.epoch}),
@@ -121,14 +132,17 @@ def _find(raised: BaseException | None, kind: type[BaseException]) -> BaseExcept
 
 
 async def _read_mark(supervisor: Supervisor, run_id: str) -> None:
-    """A stop that another daemon recorded before this moment is honoured before the agent starts."""
+    """A stop that another daemon recorded before this moment is honoured before the agent starts.
+
+    The commit that made the run ours saw no mark. Only where its task was held up since then (a busy loop, a
+    suspended machine) can there be one that its writer had reason to think came first.
+    """
     try:
         found = await read_stop(supervisor.store.pool, run_id)
     except (DatabaseLost, QueryRefused):
         return  # the heartbeat brings it
     if found is not None and found.mark is not None:
         apply_stop(supervisor, run_id, found.mark)
-        await trio.lowlevel.checkpoint()
 
 
 async def _settle(supervisor: Supervisor, active: Active, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ In this version every peer that can open the socket may use every workspace: the
 from __future__ import annotations
 
 from outlive import errors, wire
+from outlived.journal.log import RunLog
 from outlived.server.session import Session
 
 
@@ -30,5 +31,5 @@ async def find_run_and_message(
     return found
 
 
-def is_visible(run: wire.Run, workspace: str | None) -> bool:
+def is_visible(run: wire.Run | RunLog, workspace: str | None) -> bool:
     return workspace is None or run.workspace == workspace

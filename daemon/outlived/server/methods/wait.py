@@ -1,25 +1,52 @@
-"""``run/wait``."""
+"""``run/wait``.
+
+A run of this daemon is waited for, and answered, without a query: its log in memory is the row (``journal/log.py``).
+"""
 
 from __future__ import annotations
 
 import math
 
+import trio
+
 from outlive import errors, wire
+from outlived.journal.log import RunLog
 from outlived.journal.tail import wait_settled
 from outlived.rules.run import TERMINAL
-from outlived.server.methods.access import find_run, find_run_and_message
+from outlived.server.methods.access import find_run, find_run_and_message, is_visible
 from outlived.server.session import Call, Session
+
+SMALL_BYTES = 16 << 10
 
 
 async def wait_run(session: Session, params: wire.RunWaitParams, call: Call) -> wire.RunWaited:  # noqa: ARG001
     """Answer when the run is settled, or with its state when the timeout comes first."""
     supervisor = session.supervisor
-    run = await find_run(session, params.run_id, params.workspace)
     seconds = math.inf if params.timeout_seconds is None else params.timeout_seconds
-    if run.status not in TERMINAL and supervisor.draining.is_set():
-        raise errors.Draining("cannot wait: the daemon is about to stop")
-    with supervisor.hub.watch(run.id) as watched:
-        await wait_settled(watched, supervisor.store.reads, seconds)
+    owned = supervisor.journal.logs.get(params.run_id)
+    if owned is not None and is_visible(owned, params.workspace):
+        if (settled := await _wait_for_own(session, owned, seconds)) is not None:
+            return settled
+    else:
+        run = await find_run(session, params.run_id, params.workspace)
+        if run.status not in TERMINAL:
+            _refuse_draining(session)
+        with supervisor.hub.watch(run.id) as watched:
+            await wait_settled(watched, supervisor.store.reads, seconds)
     async with session.turn():
         run, message = await find_run_and_message(session, params.run_id, params.workspace)
         return wire.RunWaited(run, message, run.status in TERMINAL)
+
+
+async def _wait_for_own(session: Session, owned: RunLog, seconds: float) -> wire.RunWaited | None:
+    """The answer, if it is settled here in time and its message is small; a large one waits for its turn."""
+    _refuse_draining(session)
+    with session.supervisor.hub.watch(owned.run_id) as watched, trio.move_on_after(seconds):
+        await watched.ended.wait()
+    shown = owned.show_settled() if owned.draft.size <= SMALL_BYTES else None
+    return None if shown is None else wire.RunWaited(*shown, settled=True)
+
+
+def _refuse_draining(session: Session) -> None:
+    if session.supervisor.draining.is_set():
+        raise errors.Draining("cannot wait: the daemon is about to stop")

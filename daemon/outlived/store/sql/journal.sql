@@ -1,23 +1,28 @@
 -- The statements of one batch, in the order of its locks: the owner's row, chats by key, runs by id, new
 -- runs last. journal/plan.py decides between the first half (what is so) and the second (what to write).
--- Long texts travel in binary (%b): as text, every backslash and quote of an array is escaped one by one.
+-- Every parameter has a cast, which says how it is sent; every time is read as the wire writes it ({utc}); see
+-- store/exchange.py.
+
+-- name: begin
+BEGIN;
 
 -- name: limit_time
 -- No statement of a batch waits long: it would hold the fence.
-SELECT set_config('lock_timeout', '2000', true), set_config('statement_timeout', '20000', true),
-       set_config('idle_in_transaction_session_timeout', '20000', true);
+SELECT set_config('lock_timeout', %(lock_ms)s::text, true),
+       set_config('statement_timeout', %(statement_ms)s::text, true),
+       set_config('idle_in_transaction_session_timeout', %(statement_ms)s::text, true);
 
 -- name: fence
 -- The owner's row is locked, not looked at: a takeover cannot slip in between.
 UPDATE outlived.owners
-SET batch_no = %(batch_no)s, batch_at = clock_timestamp(),
-    lease_until = greatest(lease_until, clock_timestamp() + make_interval(secs => %(lease)s))
-WHERE id = %(me)s AND batch_no = %(batch_no)s - 1 AND dead_at IS NULL
-RETURNING batch_at;
+SET batch_no = %(batch_no)s::bigint, batch_at = clock_timestamp(),
+    lease_until = greatest(lease_until, clock_timestamp() + make_interval(secs => %(lease)s::double precision))
+WHERE id = %(me)s::uuid AND batch_no = %(batch_no)s::bigint - 1 AND dead_at IS NULL
+RETURNING to_char(batch_at AT TIME ZONE 'UTC', {utc});
 
 -- name: read_fence
 -- Why the fence did not open: an earlier try of the same batch committed, or this owner is dead.
-SELECT batch_no, batch_at, dead_at IS NOT NULL AS dead FROM outlived.owners WHERE id = %(me)s;
+SELECT batch_no, dead_at IS NOT NULL AS dead FROM outlived.owners WHERE id = %(me)s::uuid;
 
 -- name: lock_chats
 -- Every chat of the batch that exists, in one order for all daemons.
@@ -29,8 +34,8 @@ FOR NO KEY UPDATE OF c;
 
 -- name: lock_runs
 -- The runs that settle: any daemon may have written a stop mark until now.
-SELECT id, stop_requested_at, stop_reason, stop_requested_by FROM outlived.runs
-WHERE id = ANY(%(ids)s::uuid[]) AND owner = %(me)s AND status NOT IN {terminal}
+SELECT id, to_char(stop_requested_at AT TIME ZONE 'UTC', {utc}), stop_reason, stop_requested_by FROM outlived.runs
+WHERE id = ANY(%(ids)s::uuid[]) AND owner = %(me)s::uuid AND status NOT IN {terminal}
 ORDER BY id
 FOR NO KEY UPDATE;
 
@@ -38,11 +43,13 @@ FOR NO KEY UPDATE;
 -- The runs to take: still unsettled, and their owner dead, none, or this one (which lost sight of them).
 SELECT r.id, r.workspace, r.chat_id, r.status, r.attempt, r.epoch, r.owner, r.last_seq, r.step_count,
        r.input_tokens, r.output_tokens, r.cached_tokens, r.cost_micro_usd,
-       r.stop_requested_at, r.stop_reason, r.created_at, r.started_at, r.updated_at,
+       to_char(r.stop_requested_at AT TIME ZONE 'UTC', {utc}), r.stop_reason,
+       to_char(r.created_at AT TIME ZONE 'UTC', {utc}), to_char(r.started_at AT TIME ZONE 'UTC', {utc}),
+       to_char(r.updated_at AT TIME ZONE 'UTC', {utc}),
        r.message_id, m.parts, m.truncated, m.as_of_seq
 FROM outlived.runs r JOIN outlived.messages m ON m.id = r.message_id
 WHERE r.id = ANY(%(ids)s::uuid[]) AND r.status NOT IN {terminal}
-  AND (r.owner IS NULL OR r.owner = %(me)s OR EXISTS (SELECT 1 FROM outlived.owners o WHERE o.id = r.owner AND o.dead_at IS NOT NULL))
+  AND (r.owner IS NULL OR r.owner = %(me)s::uuid OR EXISTS (SELECT 1 FROM outlived.owners o WHERE o.id = r.owner AND o.dead_at IS NOT NULL))
 ORDER BY r.id
 FOR NO KEY UPDATE OF r SKIP LOCKED;
 
@@ -82,7 +89,7 @@ SET status = n.status, attempt = n.attempt, epoch = n.epoch, owner = n.owner, st
     stop_requested_at = coalesce(r.stop_requested_at, n.stop_requested_at),
     stop_reason = CASE WHEN r.stop_requested_at IS NULL THEN n.stop_reason ELSE r.stop_reason END
 FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(attempts)s::int[], %(epochs)s::bigint[],
-            %(owners)s::uuid[], %(steps)s::int[], %(last_seqs)s::bigint[], %(errors)b::text[],
+            %(owners)s::uuid[], %(steps)s::int[], %(last_seqs)s::bigint[], %(errors)s::text[],
             %(input_tokens)s::bigint[], %(output_tokens)s::bigint[], %(cached_tokens)s::bigint[],
             %(costs)s::bigint[], %(starts)s::timestamptz[], %(finishes)s::timestamptz[],
             %(stops)s::timestamptz[], %(stop_reasons)s::text[], %(old_owners)s::uuid[], %(old_epochs)s::bigint[])
@@ -91,7 +98,7 @@ FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(attempts)s::int[], %(epochs
            old_owner, old_epoch)
 WHERE r.id = n.id AND r.owner IS NOT DISTINCT FROM n.old_owner AND r.epoch = n.old_epoch
 RETURNING 1)
-SELECT outlived.demand(count(*) = %(expected)s, 'a run of it is no longer of this owner') FROM written;
+SELECT outlived.demand(count(*) = %(expected)s::bigint, 'a run of it is no longer of this owner') FROM written;
 
 -- name: update_processes
 UPDATE outlived.runs r
@@ -100,7 +107,7 @@ SET process_host = n.host, process_boot_id = n.boot_id, process_pid_namespace = 
 FROM unnest(%(ids)s::uuid[], %(hosts)s::text[], %(boot_ids)s::text[], %(pid_namespaces)s::text[],
             %(pids)s::int[], %(start_ticks)s::bigint[], %(pgids)s::int[])
      AS n (id, host, boot_id, pid_namespace, pid, start_ticks, pgid)
-WHERE r.id = n.id AND r.owner = %(me)s;
+WHERE r.id = n.id AND r.owner = %(me)s::uuid;
 
 -- name: insert_runs
 INSERT INTO outlived.runs (id, workspace, chat_id, position, agent, command, input, trigger, created_by,
@@ -110,10 +117,10 @@ SELECT id, workspace, chat_id, position, agent, command, input, trigger, created
     peer_uid, message_id, metadata, detached, on_owner_loss, idempotency_key, request_digest, cwd, env,
     'pending', 1, %(me)s::uuid, 1, %(at)s::timestamptz, %(at)s::timestamptz
 FROM unnest(%(ids)s::uuid[], %(workspaces)s::text[], %(chats)s::text[], %(positions)s::bigint[],
-            %(agents)s::text[], %(commands)b::text[], %(inputs)b::text[], %(triggers)s::text[],
-            %(created_bys)s::text[], %(peer_uids)s::bigint[], %(message_ids)s::uuid[], %(metadatas)b::text[],
+            %(agents)s::text[], %(commands)s::text[], %(inputs)s::text[], %(triggers)s::text[],
+            %(created_bys)s::text[], %(peer_uids)s::bigint[], %(message_ids)s::uuid[], %(metadatas)s::text[],
             %(detacheds)s::boolean[], %(on_owner_losses)s::text[], %(keys)s::text[], %(digests)s::text[],
-            %(cwds)s::text[], %(envs)b::text[])
+            %(cwds)s::text[], %(envs)s::text[])
      AS n (id, workspace, chat_id, position, agent, command, input, trigger, created_by, peer_uid, message_id,
            metadata, detached, on_owner_loss, idempotency_key, request_digest, cwd, env);
 
@@ -122,15 +129,15 @@ INSERT INTO outlived.messages (id, workspace, chat_id, run_id, position, role, s
                                as_of_seq, created_at, updated_at)
 SELECT id, workspace, chat_id, run_id, position, role, status, content, parts, 0, %(at)s::timestamptz, %(at)s::timestamptz
 FROM unnest(%(ids)s::uuid[], %(workspaces)s::text[], %(chats)s::text[], %(run_ids)s::uuid[],
-            %(positions)s::bigint[], %(roles)s::text[], %(statuses)s::text[], %(contents)b::text[],
-            %(parts)b::text[])
+            %(positions)s::bigint[], %(roles)s::text[], %(statuses)s::text[], %(contents)s::text[],
+            %(parts)s::text[])
      AS n (id, workspace, chat_id, run_id, position, role, status, content, parts);
 
 -- name: update_messages
 UPDATE outlived.messages m
 SET content = n.content, parts = n.parts, truncated = n.truncated, as_of_seq = n.as_of_seq,
     status = n.status, updated_at = %(at)s::timestamptz
-FROM unnest(%(ids)s::uuid[], %(contents)b::text[], %(parts)b::text[], %(truncateds)s::boolean[],
+FROM unnest(%(ids)s::uuid[], %(contents)s::text[], %(parts)s::text[], %(truncateds)s::boolean[],
             %(as_of_seqs)s::bigint[], %(statuses)s::text[])
      AS n (id, content, parts, truncated, as_of_seq, status)
 WHERE m.id = n.id;
@@ -138,5 +145,11 @@ WHERE m.id = n.id;
 -- name: insert_events
 INSERT INTO outlived.events (run_id, seq, epoch, at, type, data)
 SELECT run_id, seq, epoch, %(at)s::timestamptz, type, data
-FROM unnest(%(run_ids)s::uuid[], %(seqs)s::bigint[], %(epochs)s::bigint[], %(types)b::text[], %(datas)b::text[])
+FROM unnest(%(run_ids)s::uuid[], %(seqs)s::bigint[], %(epochs)s::bigint[], %(types)s::text[], %(datas)s::text[])
      AS n (run_id, seq, epoch, type, data);
+
+-- name: commit
+COMMIT;
+
+-- name: rollback
+ROLLBACK;
