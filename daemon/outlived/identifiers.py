@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 
 _COUNT_BITS = 12
 
@@ -26,4 +25,5 @@ def make_id() -> str:
     millis, count = _Clock.last >> _COUNT_BITS, _Clock.last & ((1 << _COUNT_BITS) - 1)
     random_bits = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
     value = millis << 80 | 0x7 << 76 | count << 64 | 0b10 << 62 | random_bits
-    return str(uuid.UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -8,28 +8,36 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import Any
 
+import msgspec
 import structlog
 
 
 class _Stderr:
-    """Where lines go. A terminal or a pipe that went away takes the lines with it, never the daemon."""
+    """Where lines go, one write each. A terminal or a pipe that went away takes the lines with it, never the daemon."""
 
-    def write(self, text: str) -> None:
+    def msg(self, line: str) -> None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(text)
+            sys.stderr.write(f"{line}\n")
 
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
+    debug = info = warning = error = critical = msg
+
+
+def _render_json(line: Any, **_: Any) -> str:
+    return _encode(line).decode()
+
+
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 def open_logs() -> None:
     """Configure structlog once, at start."""
     on_terminal = sys.stderr.isatty()
     renderer = (
-        structlog.dev.ConsoleRenderer(colors=True) if on_terminal else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=True)
+        if on_terminal
+        else structlog.processors.JSONRenderer(_render_json)
     )
     structlog.configure(
         processors=[
@@ -39,6 +47,6 @@ def open_logs() -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
+        logger_factory=lambda *_: _Stderr(),
         cache_logger_on_first_use=True,
     )

@@ -176,7 +176,7 @@ def snapshot(world: World) -> Any:
 
 
 def read_batch(done: Plan) -> Any:
-    return attrs.asdict(done.batch)
+    return attrs.asdict(done.batch, recurse=False)
 
 
 @settings(

@@ -10,6 +10,7 @@ Not here: reading for one watcher (``tail.py``), sockets.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,14 @@ class Watched:
         """Return once there were more than ``seen`` changes: look at the number first, read, then wait."""
         while self.changes == seen:
             await self._waiting.park()
+
+    async def wait_ended(self, seconds: float) -> None:
+        """Return once the run is settled, or after ``seconds``."""
+        if seconds == math.inf:  # most do: spare them a scope with a deadline
+            await self.ended.wait()
+            return
+        with trio.move_on_after(seconds):
+            await self.ended.wait()
 
     def read_after(self, cursor: int) -> list[LoggedEvent] | None:
         """The next events after ``cursor``, as many as make one page; None: only the store knows."""

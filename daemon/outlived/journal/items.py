@@ -124,12 +124,14 @@ StartAnswer: TypeAlias = Created | Existing | SlotTaken | KeyTaken
 class Start:
     """Insert a run. ``on_commit`` is called at the commit, before anybody learns of it.
 
-    ``overdue``: it was to be withdrawn, but the writer had it in hand. ``tries``: how often it was refused alone.
+    ``asked_at``: on Trio's clock. ``overdue``: it was to be withdrawn, but the writer had it in hand. ``tries``: how
+    often it was refused alone.
     """
 
     spec: RunSpec
     size: int
     on_commit: Callable[[RunSpec, wire.Run], None]
+    asked_at: float = 0.0
     ticket: Ticket[StartAnswer] = attrs.Factory(Ticket)
     overdue: bool = False
     tries: int = 0

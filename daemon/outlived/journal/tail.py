@@ -56,8 +56,7 @@ async def wait_settled(watched: Watched, reads: Reads, seconds: float = math.inf
     progress = (await reads.read_progress([watched.run_id])).get(watched.run_id)
     if progress is None or progress.settled:
         return
-    with trio.move_on_after(seconds):
-        await watched.ended.wait()
+    await watched.wait_ended(seconds)
 
 
 async def watch_elsewhere(hub: Hub, reads: Reads, is_ours: Callable[[str], bool]) -> None:

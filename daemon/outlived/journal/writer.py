@@ -142,16 +142,14 @@ class Journal:
 
     async def start(self, spec: RunSpec, on_commit: Callable[[RunSpec, wire.Run], None]) -> StartAnswer:
         """Insert a run, or say what is in its way. Raises DatabaseLost (nothing was stored), OwnershipLost."""
-        item = Start(spec, OVERHEAD_BYTES + len(str(spec.input)) + len(str(spec.command)), on_commit)
-        handed_in = False
-        with trio.move_on_after(START_SECONDS):
-            await self._wait_for_room()
-            self._hand_in(item)
-            handed_in = True
-            return await item.ticket.wait()
-        if not handed_in or self._withdraw(item):
-            raise DatabaseLost(LATE)
-        item.overdue = True  # the writer has it: withdrawn if put back; once sent, only the commit can tell
+        if self._queued_bytes > QUEUE_BYTES:
+            with trio.move_on_after(START_SECONDS):
+                await self._wait_for_room()
+            if self._queued_bytes > QUEUE_BYTES:
+                raise DatabaseLost(LATE)
+        size = OVERHEAD_BYTES + len(str(spec.input)) + len(str(spec.command))
+        item = Start(spec, size, on_commit, trio.current_time())
+        self._hand_in(item)
         return await item.ticket.wait()
 
     async def append(self, run_id: str, entry: Entry, *, wait: bool = False) -> None:
@@ -248,12 +246,14 @@ class Journal:
         self._count(item, item.size)
         self._arrived.set()
 
-    def _withdraw(self, item: Item) -> bool:
-        if item not in self._queue:
-            return False
-        self._queue.remove(item)
-        self._count(item, -item.size)
-        return True
+    def _give_up(self, item: Start) -> None:
+        """A start took too long. What the writer has in hand is withdrawn if put back; once sent, only the commit can tell."""
+        if item in self._queue:
+            self._queue.remove(item)
+            self._count(item, -item.size)
+            _fail(item, DatabaseLost(LATE))
+        else:
+            item.overdue = True
 
     def _count(self, item: Item, change: int) -> None:
         """Bytes came into the queue, or left it: those of everybody and those of the run."""
@@ -267,6 +267,21 @@ class Journal:
 
     async def run(self) -> None:
         """Actor: commit what is queued, for ever. An exception here is a bug and ends the daemon."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_starts)
+            await self._commit_for_ever()
+
+    async def _watch_starts(self) -> None:
+        """One clock for all starts: a deadline for each would cost more than the rest of its waiting."""
+        while True:
+            await trio.sleep(START_SECONDS / 10)
+            late = trio.current_time() - START_SECONDS
+            waiting = [item for item in (*self._in_hand, *self._queue) if isinstance(item, Start)]
+            for item in waiting:
+                if item.asked_at < late and not item.overdue:
+                    self._give_up(item)
+
+    async def _commit_for_ever(self) -> None:
         pause = FIRST_PAUSE
         while True:
             if not self._queue and not self._in_hand:

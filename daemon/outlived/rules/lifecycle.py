@@ -82,7 +82,7 @@ def apply(run: Run | None, event: Event) -> tuple[Run, tuple[Order, ...]]:
     if fact is None:
         if run is None or run.settled:
             raise IllegalFact(run, event, "nothing may come before run.created or after run.settled")
-        return attrs.evolve(run, last_seq=event.seq, updated_at=event.at), ()
+        return run.at_event(event.seq, event.at), ()
     allowed = TRANSITIONS.get((None if run is None else run.status, fact))
     if allowed is None:
         raise IllegalFact(run, event, "the table has no such transition")

@@ -104,6 +104,13 @@ class Run:
     started_at: str | None = None
     finished_at: str | None = None
 
+    def at_event(self, seq: int, at: str) -> Run:
+        """This run after an event that is told, not judged: nearly all of a log, so made without ``attrs.evolve``."""
+        return Run(
+            self.status, self.attempt, self.epoch, self.owner, self.created_at, at, seq, self.step_count, self.usage,
+            self.stop_requested_at, self.stop_reason, self.error, self.started_at, self.finished_at,
+        )  # fmt: skip
+
     @property
     def settled(self) -> bool:
         return self.status in TERMINAL

@@ -238,10 +238,10 @@ class Session:
         """The line that answers a call."""
         request_id = call.request.id if call.request.id is not None else 0
         try:
+            if not call.method.cancellable:
+                return _encode_bounded(request_id, await self._handle(call))
             with call.scope:
-                params = convert_params(call.method.params, call.request.params)
-                result = await self.handlers[call.method.name](self, params, call)
-                return _encode_bounded(request_id, result)
+                return _encode_bounded(request_id, await self._handle(call))
             assert call.refusal is not None
             refusal = call.refusal
         except errors.OutliveError as error:
@@ -254,6 +254,10 @@ class Session:
             refusal = self._report(call, error)
         call.after = None  # what was refused has no sequel
         return encode_error(request_id, refusal)
+
+    async def _handle(self, call: Call) -> Any:
+        params = convert_params(call.method.params, call.request.params)
+        return await self.handlers[call.method.name](self, params, call)
 
     def _report(self, call: Call, error: BaseException) -> errors.InternalError:
         incident = make_id()

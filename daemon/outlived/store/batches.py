@@ -15,7 +15,7 @@ Not here: retrying, halving, ambiguous commits (``journal/writer.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import psycopg
@@ -87,8 +87,7 @@ class FenceState:
     dead: bool
 
 
-@attrs.frozen
-class NewRun:
+class NewRun(NamedTuple):
     """A run to insert, pending and owned by the batch's owner."""
 
     id: str
@@ -111,8 +110,7 @@ class NewRun:
     env: str | None
 
 
-@attrs.frozen
-class NewMessage:
+class NewMessage(NamedTuple):
     """A message to insert."""
 
     id: str
@@ -137,8 +135,7 @@ class RunChange:
     old_epoch: int
 
 
-@attrs.frozen
-class MessageChange:
+class MessageChange(NamedTuple):
     """A message as the batch leaves it."""
 
     id: str
@@ -149,8 +146,7 @@ class MessageChange:
     status: str
 
 
-@attrs.frozen
-class NewEvent:
+class NewEvent(NamedTuple):
     """A row of a log; ``data`` is JSON text."""
 
     run_id: str
@@ -269,26 +265,20 @@ def _statements(batch: Batch) -> list[tuple[str, dict[str, Any]]]:
     return [(statement, params) for statement, params in wanted if params]
 
 
-_RUN_COLUMNS = {
-    "id": "ids", "workspace": "workspaces", "chat_id": "chats", "position": "positions", "agent": "agents",
-    "command": "commands", "input": "inputs", "trigger": "triggers", "created_by": "created_bys",
-    "peer_uid": "peer_uids", "message_id": "message_ids", "metadata": "metadatas", "detached": "detacheds",
-    "on_owner_loss": "on_owner_losses", "key": "keys", "digest": "digests", "cwd": "cwds", "env": "envs",
-}  # fmt: skip
-_MESSAGE_COLUMNS = {
-    "id": "ids", "workspace": "workspaces", "chat_id": "chats", "run_id": "run_ids", "position": "positions",
-    "role": "roles", "status": "statuses", "content": "contents", "parts": "parts",
-}  # fmt: skip
-_CHANGE_COLUMNS = {
-    "id": "ids", "content": "contents", "parts": "parts", "truncated": "truncateds", "as_of_seq": "as_of_seqs",
-    "status": "statuses",
-}  # fmt: skip
-_EVENT_COLUMNS = {"run_id": "run_ids", "seq": "seqs", "epoch": "epochs", "type": "types", "data": "datas"}
+_RUN_COLUMNS = (
+    "ids", "workspaces", "chats", "positions", "agents", "commands", "inputs", "triggers", "created_bys", "peer_uids",
+    "message_ids", "metadatas", "detacheds", "on_owner_losses", "keys", "digests", "cwds", "envs",
+)  # fmt: skip
+_MESSAGE_COLUMNS = (
+    "ids", "workspaces", "chats", "run_ids", "positions", "roles", "statuses", "contents", "parts",
+)  # fmt: skip
+_CHANGE_COLUMNS = ("ids", "contents", "parts", "truncateds", "as_of_seqs", "statuses")
+_EVENT_COLUMNS = ("run_ids", "seqs", "epochs", "types", "datas")
 
 
-def _columns(rows: Sequence[Any], columns: dict[str, str]) -> dict[str, Any]:
-    """Rows turned into one array per column."""
-    return {array: [getattr(row, field) for row in rows] for field, array in columns.items()} if rows else {}
+def _columns(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> dict[str, Any]:
+    """Rows turned into one array per column; a row's fields are in the columns' order."""
+    return dict(zip(columns, zip(*rows, strict=True), strict=True)) if rows else {}
 
 
 def _chats(positions: dict[ChatKey, int]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Not here: who may read what (``server``), writing (``batches.py``), live events 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import attrs
 import msgspec
@@ -30,8 +30,7 @@ EVENT_PAGE_ROWS = 1000
 EVENT_PAGE_BYTES = 1 << 20
 
 
-@attrs.frozen
-class LoggedEvent:
+class LoggedEvent(NamedTuple):
     """A row of a log as a tail passes it on: ``data`` is JSON text, byte for byte as stored."""
 
     seq: int

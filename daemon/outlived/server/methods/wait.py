@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 
-import trio
-
 from outlive import errors, wire
 from outlived.journal.log import RunLog
 from outlived.journal.tail import wait_settled
@@ -41,8 +39,8 @@ async def wait_run(session: Session, params: wire.RunWaitParams, call: Call) -> 
 async def _wait_for_own(session: Session, owned: RunLog, seconds: float) -> wire.RunWaited | None:
     """The answer, if it is settled here in time and its message is small; a large one waits for its turn."""
     _refuse_draining(session)
-    with session.supervisor.hub.watch(owned.run_id) as watched, trio.move_on_after(seconds):
-        await watched.ended.wait()
+    with session.supervisor.hub.watch(owned.run_id) as watched:
+        await watched.wait_ended(seconds)
     shown = owned.show_settled() if owned.draft.size <= SMALL_BYTES else None
     return None if shown is None else wire.RunWaited(*shown, settled=True)
 
