@@ -35,33 +35,43 @@ class OwnershipLost(Exception):
 
 
 class Ticket(Generic[A]):
-    """An answer that will come, once."""
+    """An answer that will come, once, to the one who waits for it. (An event would do; it costs twice as much.)"""
 
-    __slots__ = ("_answer", "_done", "_error")
+    __slots__ = ("_answer", "_error", "_waiter", "done")
 
     def __init__(self) -> None:
-        self._done = trio.Event()
+        self.done = False
+        self._waiter: trio.lowlevel.Task | None = None
         self._answer: A | None = None
         self._error: Exception | None = None
 
     def resolve(self, answer: A) -> None:
         self._answer = answer
-        self._done.set()
+        self._wake()
 
     def fail(self, error: Exception) -> None:
         self._error = error
-        self._done.set()
+        self._wake()
 
-    @property
-    def done(self) -> bool:
-        return self._done.is_set()
+    def _wake(self) -> None:
+        self.done = True
+        if self._waiter is not None:
+            trio.lowlevel.reschedule(self._waiter)
+            self._waiter = None
 
     async def wait(self) -> A:
         """The answer. Raises what the journal said instead of one."""
-        await self._done.wait()
+        if not self.done:
+            assert self._waiter is None, "a ticket has one holder"
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._leave)
         if self._error is not None:
             raise self._error
         return self._answer  # type: ignore[return-value]
+
+    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._waiter = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @attrs.frozen

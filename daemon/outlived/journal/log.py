@@ -29,7 +29,8 @@ MESSAGE_STATUS: dict[Status, wire.MessageStatus] = {
 
 @attrs.define(eq=False)
 class RunLog:
-    """One owned run. ``unsaved``: bytes added to the draft since the message was last stored; ``queued``: of it.
+    """One owned run. ``unsaved``: bytes added to the draft since the message was last stored; ``queued``: of it;
+    ``turn``: emits since it last let others run.
 
     ``spec`` and ``position`` are known of runs that were started here.
     """
@@ -44,6 +45,7 @@ class RunLog:
     position: int = 0
     unsaved: int = 0
     queued: int = 0
+    turn: int = 0
     growing: Append | None = None
     settling: bool = False
     broken: Exception | None = None

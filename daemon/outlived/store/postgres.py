@@ -210,10 +210,13 @@ def _one_line(error: BaseException) -> str:
 @asynccontextmanager
 async def _take_turn(turn: trio.Lock | trio.Semaphore, seconds: float, purpose: str) -> AsyncIterator[None]:
     """Hold ``turn``; waiting for it has a deadline of its own, so that a queue is not taken for a slow query."""
-    with trio.move_on_after(seconds) as waiting:
-        await turn.acquire()
-    if waiting.cancelled_caught:
-        raise DatabaseLost(f"cannot get a turn at the database in time ({purpose})")
+    try:
+        turn.acquire_nowait()
+    except trio.WouldBlock:
+        with trio.move_on_after(seconds) as waiting:
+            await turn.acquire()
+        if waiting.cancelled_caught:
+            raise DatabaseLost(f"cannot get a turn at the database in time ({purpose})") from None
     try:
         yield
     finally:

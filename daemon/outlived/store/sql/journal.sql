@@ -7,10 +7,14 @@
 BEGIN;
 
 -- name: limit_time
--- No statement of a batch waits long: it would hold the fence.
+-- No statement of a batch waits long: it would hold the fence. And its plan is ours: every statement looks rows up
+-- by key, so the plan that is right for a table of millions is the one to keep, though it was first made, and kept by a
+-- prepared statement, when the table was empty.
 SELECT set_config('lock_timeout', %(lock_ms)s::text, true),
        set_config('statement_timeout', %(statement_ms)s::text, true),
-       set_config('idle_in_transaction_session_timeout', %(statement_ms)s::text, true);
+       set_config('idle_in_transaction_session_timeout', %(statement_ms)s::text, true),
+       set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true);
 
 -- name: fence
 -- The owner's row is locked, not looked at: a takeover cannot slip in between.
