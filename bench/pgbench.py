@@ -9,6 +9,7 @@ Not here: limits that are not SQL (``limits/echo.py`` and its like).
 from __future__ import annotations
 
 import re
+import resource
 import tempfile
 from pathlib import Path
 
@@ -42,19 +43,29 @@ async def run_script(
     directory = Path(tempfile.mkdtemp(dir=stage.directory))
     options = ["-n", "-M", "prepared", "-f", str(LIMITS / script), "-D", "turn=0", "-D", f"fence={fence}"]
     crowd = ["-c", str(clients), "-j", str(min(clients, 2)), "-T", str(max(1, round(seconds)))]
+    before = _read_children_cpu()
     with stage.meter() as meter:
         said = await stage.run_program("pgbench", *options, *crowd, "-l", dsn=dsn, cwd=directory)
     found = re.search(r"tps = ([\d.]+) \(without", said)
     assert found is not None, said
-    took = [
-        int(line.split()[2]) / 1000
-        for log in directory.iterdir()
-        for line in log.read_text("ascii").splitlines()
-    ]
+    meter.cpu["load"] = _read_children_cpu() - before
+    took = _read_latencies(directory)
     await stage.drop_database(dsn)
     return Found(
         clients, float(found[1]), percentile(took, 0.5), percentile(took, 0.99), meter.per(len(took))
     )
+
+
+def _read_latencies(directory: Path) -> list[float]:
+    """Of every transaction that pgbench logged, in ms."""
+    lines = (line for log in directory.iterdir() for line in log.read_text("ascii").splitlines())
+    return [int(line.split()[2]) / 1000 for line in lines]
+
+
+def _read_children_cpu() -> float:
+    """Seconds of CPU of programs that have ended, pgbench among them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 async def find_best(stage: Stage, script: str) -> tuple[Limit, Found]:
