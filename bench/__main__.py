@@ -39,23 +39,24 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         before = read_report(options.compare) if options.compare else None
-        status = 0
-        if options.read:
-            report = read_report(options.read)
-        else:
-            report, status = trio.run(_measure_all, options)
+        report = read_report(options.read) if options.read else trio.run(_measure_all, options)
+        _show(options, report, before)
     except ReportRefused as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    if not options.page:
-        print(write_report_table(report))
-    if before:
-        print(f"\n{write_change_table(before, report)}")
+    return 1 if report.broken else 0
+
+
+def _show(options: argparse.Namespace, report: Report, before: Report | None) -> None:
+    """Keep it first, then print it, or write it into a page."""
     if options.save:
         write_report(options.save, report)
     if options.page:
         write_page(options.page, report)
-    return status
+    else:
+        print(write_report_table(report))
+    if before:
+        print(f"\n{write_change_table(before, report)}")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -98,11 +99,11 @@ def _say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
-async def _measure_all(options: argparse.Namespace) -> tuple[Report, int]:
-    """The report, and the exit status: a benchmark that breaks takes no other with it."""
+async def _measure_all(options: argparse.Namespace) -> Report:
+    """The report; a benchmark that breaks takes no other with it."""
     wanted = [name for name in BENCHMARKS if not options.names or name in options.names]
     found: dict[str, list[Figure]] = {}
-    status = 0
+    broken: dict[str, str] = {}
     async with open_stage(quick=options.quick, say=_say, below=options.dir) as stage:
         [(version,)] = await stage.ask(stage.dsn, "SHOW server_version")
         machine = describe_machine(stage.directory, version)
@@ -112,15 +113,18 @@ async def _measure_all(options: argparse.Namespace) -> tuple[Report, int]:
             try:
                 found[name] = await _repeat(stage, name, options.repeat)
             except Exception as error:  # noqa: BLE001 - whatever breaks a benchmark, the others are measured
-                status = 1
-                _say(f"{name}: not measured: {_explain(error)}")
-    return make_report(machine, found, quick=options.quick, repeat=options.repeat), status
+                broken[name] = _explain(error)
+                _say(f"{name}: not measured: {broken[name]}")
+    return make_report(machine, found, broken, quick=options.quick, repeat=options.repeat)
 
 
 def _explain(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))
+    if isinstance(error, Broken):
+        return str(error)
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}"
 
 
 async def _repeat(stage: Stage, name: str, times: int) -> list[Figure]:

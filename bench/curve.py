@@ -21,6 +21,8 @@ NAME = "curve"
 PARTS = (0.05, 0.1, 0.25, 0.5, 0.7, 0.85)
 WARM_UP = 1.0
 SECONDS = 6.0
+RUNS = 20
+"""At least, of each point."""
 
 
 async def measure(stage: Stage) -> list[Figure]:
@@ -39,7 +41,7 @@ async def find_rate(stage: Stage, in_flight: int) -> float:
     stage.say(f"what {in_flight} in flight reach")
     async with stage.open_daemon() as daemon:
         loop = Loop(daemon.socket, "step", in_flight)
-        seconds = max(1.0, stage.seconds(SECONDS))
+        seconds = max(3.0, stage.seconds(SECONDS))
         meter = await observe(loop, warm_up=1, seconds=seconds, window=lambda: stage.meter(daemon))
     return len(loop.settled) / meter.seconds
 
@@ -52,7 +54,7 @@ async def _measure_point(stage: Stage, part: float, best: float, limit: Limit) -
             await trio.sleep(WARM_UP)
             with quiet(), stage.meter(daemon) as meter:
                 offer.begin()
-                await trio.sleep(stage.seconds(SECONDS))
+                await trio.sleep(max(stage.seconds(SECONDS), RUNS / offer.rate))
                 offer.end()
         await check_runs(stage, daemon, offer.started, EVENTS["step"])
     if not offer.settled:

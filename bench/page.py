@@ -49,6 +49,7 @@ def write_block(report: Report, picture: str | None) -> str:
         parts.append(f"![Latency against load]({picture})\n")
     for name, figures in report.benchmarks.items():
         parts.append(f"### {name}\n\n{_write_rows([HEAD, *make_rows(figures)])}")
+    parts += [f"### {name}\n\nNot measured: {reason}\n" for name, reason in report.broken.items()]
     return "\n".join(parts)
 
 

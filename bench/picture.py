@@ -20,6 +20,11 @@ WIDTH, HEIGHT = 760, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 70, 30, 52
 GREY, P50, P99 = "#888888", "#2a9d5c", "#d9822b"
 
+HEAD = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+    'font-family="sans-serif" font-size="13" role="img">'
+)
+
 Point = tuple[float, float]
 """Load in runs per second, milliseconds."""
 
@@ -53,8 +58,7 @@ def _draw(points: Sequence[Figure]) -> str:
     p99 = [(_load(figure), figure.p99 or figure.value) for figure in points]
     limit = points[0].limit
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="13" role="img">',
+        HEAD,
         "<title>Latency against load</title>",
         *(_draw_row(y(10.0**power), write_number(10.0**power)) for power in range(bottom, top + 1)),
         *(_draw_column(x(right * step / 5), write_number(right * step / 5)) for step in range(6)),
@@ -64,13 +68,8 @@ def _draw(points: Sequence[Figure]) -> str:
         _draw_line(p99, x, y, P99, "p99"),
     ]
     if limit:
-        parts += [
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(limit.value):.1f}" y2="{y(limit.value):.1f}" '
-            f'stroke="{GREY}" stroke-dasharray="6 4"/>',
-            _text(
-                LEFT + 8, y(limit.value) - 6, f"limit: {limit.name}, {write_number(limit.value)} ms", "start"
-            ),
-        ]
+        said = f"limit: {limit.name}, {write_number(limit.value)} ms"
+        parts += [_draw_dashes(y(limit.value)), _text(LEFT + 8, y(limit.value) - 6, said, "start")]
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -87,6 +86,10 @@ def _text(x: float, y: float, text: str, anchor: str, colour: str = GREY) -> str
 def _draw_row(y: float, label: str) -> str:
     line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GREY}" stroke-opacity="0.3"/>'
     return line + _text(LEFT - 8, y + 4, label, "end")
+
+
+def _draw_dashes(y: float) -> str:
+    return f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GREY}" stroke-dasharray="6 4"/>'
 
 
 def _draw_column(x: float, label: str) -> str:

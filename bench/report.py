@@ -43,7 +43,7 @@ class Machine:
 
 @attrs.frozen
 class Report:
-    """Figures by the name of their benchmark."""
+    """Figures by the name of their benchmark; ``broken``: why there are none, for those that were to be measured."""
 
     format: int
     at: str
@@ -51,11 +51,20 @@ class Report:
     repeat: int
     machine: Machine
     benchmarks: dict[str, list[Figure]]
+    broken: dict[str, str]
 
 
-def make_report(machine: Machine, benchmarks: dict[str, list[Figure]], *, quick: bool, repeat: int) -> Report:
+def make_report(
+    machine: Machine,
+    benchmarks: dict[str, list[Figure]],
+    broken: dict[str, str],
+    *,
+    quick: bool,
+    repeat: int,
+) -> Report:
     """What was found, just now."""
-    return Report(FORMAT, datetime.now(UTC).isoformat(timespec="seconds"), quick, repeat, machine, benchmarks)
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return Report(FORMAT, at, quick, repeat, machine, benchmarks, broken)
 
 
 def describe_machine(directory: Path, postgres: str) -> Machine:

@@ -82,7 +82,8 @@ def _write_range(figure: Figure) -> str:
 def write_report_table(report: Report) -> str:
     """Everything of one report."""
     sections = {name: make_rows(figures) for name, figures in report.benchmarks.items()}
-    return f"{write_machine(report)}\n\n{align(HEAD, sections)}"
+    missing = [f"\n{name}: not measured: {reason}" for name, reason in report.broken.items()]
+    return "\n".join([write_machine(report), "", align(HEAD, sections), *missing])
 
 
 def write_change_table(before: Report, now: Report) -> str:
