@@ -19,6 +19,7 @@ from bench.stage import Stage
 NAME = "curve"
 
 PARTS = (0.05, 0.1, 0.25, 0.5, 0.7, 0.85)
+QUICK_PARTS = (0.1, 0.5)
 WARM_UP = 1.0
 SECONDS = 6.0
 RUNS = 20
@@ -32,7 +33,7 @@ async def measure(stage: Stage) -> list[Figure]:
     limit = Limit("its three commits", commits.p50)
     return [
         Figure("best rate", "runs/s", best, note="closed loop, 512 in flight"),
-        *[await _measure_point(stage, part, best, limit) for part in PARTS],
+        *[await _measure_point(stage, part, best, limit) for part in (QUICK_PARTS if stage.quick else PARTS)],
     ]
 
 
@@ -41,8 +42,13 @@ async def find_rate(stage: Stage, in_flight: int) -> float:
     stage.say(f"what {in_flight} in flight reach")
     async with stage.open_daemon() as daemon:
         loop = Loop(daemon.socket, "step", in_flight)
-        seconds = max(3.0, stage.seconds(SECONDS))
-        meter = await observe(loop, warm_up=1, seconds=seconds, window=lambda: stage.meter(daemon))
+        seconds = max(1.0, stage.seconds(SECONDS))
+        meter = await observe(
+            loop,
+            warm_up=max(0.5, stage.seconds(WARM_UP)),
+            seconds=seconds,
+            window=lambda: stage.meter(daemon),
+        )
     return len(loop.settled) / meter.seconds
 
 
@@ -51,7 +57,7 @@ async def _measure_point(stage: Stage, part: float, best: float, limit: Limit) -
     async with stage.open_daemon() as daemon:
         offer = Offer(daemon.socket, "step", part * best)
         async with offer.keep_going():
-            await trio.sleep(WARM_UP)
+            await trio.sleep(max(0.3, stage.seconds(WARM_UP)))
             with quiet(), stage.meter(daemon) as meter:
                 offer.begin()
                 await trio.sleep(max(stage.seconds(SECONDS), RUNS / offer.rate))
