@@ -81,11 +81,20 @@ SELECT bench.id(n, 'run'), seq, 1, bench.at(n, seq * 900),
 FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n, generate_series(1, %(events)s) AS seq
 """
 LONG_RUN = """
+INSERT INTO outlived.chats (workspace, chat_id, next_position, created_at, active_at)
+VALUES ('default', 'long', 3, bench.at(-1), bench.at(-1));
 INSERT INTO outlived.runs (id, workspace, chat_id, position, agent, input, trigger, peer_uid, message_id, detached,
     on_owner_loss, status, epoch, owner, step_count, last_seq, created_at, started_at, finished_at, updated_at)
-VALUES (bench.id(-1, 'run'), 'default', 'chat-1', 1000001, 'writer', '"Write me a book"', 'user', 1000,
-        bench.id(-1, 'assistant'), true, 'abort', 'succeeded', 1, bench.id(0, 'owner'), 1, %(events)s,
-        bench.at(-1), bench.at(-1), bench.at(-1), bench.at(-1));
+VALUES (bench.id(-1, 'run'), 'default', 'long', 1, 'writer', '""', 'user', 1000, bench.id(-1, 'assistant'), true,
+        'abort', 'succeeded', 1, bench.id(0, 'owner'), 1, {events}, bench.at(-1), bench.at(-1), bench.at(-1), bench.at(-1));
+INSERT INTO outlived.messages (id, workspace, chat_id, run_id, position, role, status, as_of_seq, created_at, updated_at)
+VALUES (bench.id(-1, 'assistant'), 'default', 'long', bench.id(-1, 'run'), 2, 'assistant', 'completed', {events},
+        bench.at(-1), bench.at(-1));
+INSERT INTO outlived.events (run_id, seq, epoch, at, type, data)
+SELECT bench.id(-1, 'run'), seq, 1, bench.at(seq), 'log', '{{"stream":"stdout","text":"' || repeat('.', {bytes} - 30) || '"}}'
+FROM generate_series(1, {events} - 1) AS seq
+UNION ALL SELECT bench.id(-1, 'run'), {events}, 1, bench.at({events}), 'run.settled', '{{"status":"succeeded"}}';
+SELECT bench.id(-1, 'run')::text
 """
 
 
@@ -105,3 +114,15 @@ def fill(dsn: str, runs: int) -> Iterator[int]:
             yield bounds["last"] + 1
         connection.execute("VACUUM (ANALYZE)")
         connection.execute("CHECKPOINT")
+
+
+def fill_long_run(dsn: str, events: int, size: int) -> str:
+    """Insert one settled run with ``events`` log events of ``size`` bytes; its id."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(PREPARE)
+        cursor = connection.execute(LONG_RUN.format(events=events, bytes=size))
+        while cursor.nextset():
+            pass
+        [[run_id]] = cursor.fetchall()
+        connection.execute("VACUUM (ANALYZE)")
+    return str(run_id)
