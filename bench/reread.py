@@ -47,7 +47,8 @@ async def measure(stage: Stage) -> list[Figure]:
 
 async def _copy(stage: Stage, dsn: str, run_id: str) -> float:
     """Seconds that psql takes at best, its own start left out."""
-    empty, whole = [], []
+    empty: list[float] = []
+    whole: list[float] = []
     for _ in range(TIMES):
         for statement, times in (("SELECT 1", empty), (COPY.format(run_id), whole)):
             started = time.perf_counter()
