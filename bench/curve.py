@@ -19,6 +19,7 @@ from bench.stage import Stage
 NAME = "curve"
 
 PARTS = (0.05, 0.1, 0.25, 0.5, 0.7, 0.85)
+IN_FLIGHT, QUICK_IN_FLIGHT = 512, 64
 QUICK_PARTS = (0.1, 0.5)
 WARM_UP = 1.0
 SECONDS = 6.0
@@ -29,10 +30,11 @@ RUNS = 20
 async def measure(stage: Stage) -> list[Figure]:
     """The best rate, and a point of the curve for each of PARTS."""
     commits = await time_commits(stage, "step.sql")
-    best = await find_rate(stage, 512)
+    in_flight = QUICK_IN_FLIGHT if stage.quick else IN_FLIGHT
+    best = await find_rate(stage, in_flight)
     limit = Limit("its three commits", commits.p50)
     return [
-        Figure("best rate", "runs/s", best, note="closed loop, 512 in flight"),
+        Figure("best rate", "runs/s", best, note=f"closed loop, {in_flight} in flight"),
         *[await _measure_point(stage, part, best, limit) for part in (QUICK_PARTS if stage.quick else PARTS)],
     ]
 

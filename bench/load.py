@@ -28,6 +28,8 @@ import trio
 from bench.figures import Broken
 
 READ_BYTES = 256 << 10
+ENOUGH_SECONDS = 60
+"""For as many runs as are in flight, once the window should have ended."""
 
 
 class Lines:
@@ -211,7 +213,8 @@ def quiet() -> Iterator[None]:
 
 
 async def observe(loop: Loop, *, warm_up: float, seconds: float, window: Callable[[], Any]) -> Any:
-    """Run a loop for a while and meter the middle of it; what ``window`` opened, closed again.
+    """Run a loop for a while and meter the middle of it; what ``window`` opened, closed again. On a machine so busy that
+    not even as many runs as are in flight are settled by then, the window is longer.
 
     ``window`` makes a context manager, such as ``stage.meter(daemon)``.
     """
@@ -222,6 +225,9 @@ async def observe(loop: Loop, *, warm_up: float, seconds: float, window: Callabl
             loop.begin()
             with window() as meter:
                 await trio.sleep(seconds)
+                with trio.fail_after(ENOUGH_SECONDS):
+                    while len(loop.settled) < loop.in_flight:
+                        await trio.sleep(0.05)
             loop.settled, loop.replied = list(loop.settled), list(loop.replied)
             settled, replied = loop.settled, loop.replied
             loop.settled, loop.replied = [], []
