@@ -35,6 +35,11 @@ ASKED = 2000
 TURN = 50
 """Questions to one daemon before it is the other's turn."""
 STARTS = 15
+LOOKS = 21
+REPORT_SECONDS = 1.5
+"""A backend reports what it read once a second."""
+READ_PER_RUN = 10
+"""While a table has a page or two, reading it whole is right."""
 FACTOR = 1.5
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
@@ -101,6 +106,8 @@ async def measure(stage: Stage) -> list[Figure]:
             for side in sides:
                 side.link.close()
         figures += await _measure_updates(stage, big)
+    async with stage.open_daemon() as new:
+        figures.append(await _measure_new(stage, new))
     await stage.drop_database(full)
     return figures
 
@@ -131,7 +138,7 @@ async def _ask_all(stage: Stage, sides: list[Side]) -> list[Figure]:
     for name in asked[0]:
         stage.say(name)
         figures.append(await _compare(stage, name, [questions[name] for questions in asked]))
-    await trio.sleep(1.5)  # a backend reports what it read once a second
+    await trio.sleep(REPORT_SECONDS)
     read = await _count_whole_reads(stage, sides[0].daemon.database) - before
     figures.append(Figure("rows read by whole reads", "rows", read, better="less", target=at_most(0)))
     return figures
@@ -200,18 +207,19 @@ async def _measure_start(stage: Stage, full: str, empty: str) -> list[Figure]:
 
 
 async def _measure_updates(stage: Stage, daemon: Daemon) -> list[Figure]:
-    """A load of runs with one step each; which of their updates stayed on their page."""
+    """A load of runs with one step each: which of their updates stayed on their page, and what they leave behind."""
     stage.say("a load of runs")
+    looked = await _look(daemon)
     before = await _count_updates(stage, daemon.database)
-    loop = Loop(daemon.socket, "step", 64)
-    await observe(loop, warm_up=0.5, seconds=stage.seconds(10), window=lambda: stage.meter(daemon))
-    if not loop.settled:
-        raise Broken("no run was settled under load")
-    await trio.sleep(1.5)
+    await _load(stage, daemon)
     after = await _count_updates(stage, daemon.database)
-    figures = []
+    limit = Limit("before the load", looked)
+    dead = after["runs"][2]
+    figures = [
+        Figure("the heartbeat's look after a load", "ms", await _look(daemon), "less", limit=limit, note=f"{dead} dead rows")
+    ]  # fmt: skip
     for table in ("owners", "chats", "runs", "messages"):
-        updates, hot = (now - then for now, then in zip(after[table], before[table], strict=True))
+        updates, hot = (now - then for now, then in zip(after[table][:2], before[table], strict=False))
         figures.append(
             Figure(
                 f"HOT updates of {table}",
@@ -223,8 +231,47 @@ async def _measure_updates(stage: Stage, daemon: Daemon) -> list[Figure]:
     return figures
 
 
-async def _count_updates(stage: Stage, dsn: str) -> dict[str, tuple[int, int]]:
-    rows = await stage.ask(
-        dsn, "SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE schemaname = 'outlived'"
+async def _measure_new(stage: Stage, daemon: Daemon) -> Figure:
+    """Tables that grow from nothing before anybody has analyzed them: do plans that were made for empty tables stay?"""
+    stage.say("a load of runs on new tables")
+    runs = await _load(stage, daemon)
+    read = await _count_whole_reads(stage, daemon.database)
+    return Figure(
+        "rows read by whole reads, new tables",
+        "per run",
+        read / runs,
+        better="less",
+        target=at_most(READ_PER_RUN),
     )
-    return {name: (updates, hot) for name, updates, hot in rows}
+
+
+async def _load(stage: Stage, daemon: Daemon) -> int:
+    """Some seconds of runs; how many."""
+    loop = Loop(daemon.socket, "step", 64)
+    await observe(loop, warm_up=0.5, seconds=stage.seconds(10), window=lambda: stage.meter(daemon))
+    if not loop.settled:
+        raise Broken("no run was settled under load")
+    await trio.sleep(REPORT_SECONDS)
+    return loop.started
+
+
+async def _look(daemon: Daemon) -> float:
+    """Milliseconds, in the middle, of the heartbeat's look at the runs of its owner."""
+    async with Caller.connect(daemon.socket) as caller:
+        owner = (await caller.call("server/info"))["instance_id"]
+    link = Link(daemon.database, "bench")
+    times = []
+    for _ in range(LOOKS):
+        started = time.perf_counter()
+        await read_unsettled(link, owner)
+        times.append((time.perf_counter() - started) * 1000)
+    link.close()
+    return percentile(times, 0.5)
+
+
+async def _count_updates(stage: Stage, dsn: str) -> dict[str, tuple[int, int, int]]:
+    rows = await stage.ask(
+        dsn,
+        "SELECT relname, n_tup_upd, n_tup_hot_upd, n_dead_tup FROM pg_stat_user_tables WHERE schemaname = 'outlived'",
+    )
+    return {name: (updates, hot, dead) for name, updates, hot, dead in rows}
