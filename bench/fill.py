@@ -91,7 +91,7 @@ INSERT INTO outlived.messages (id, workspace, chat_id, run_id, position, role, s
 VALUES (bench.id(-1, 'assistant'), 'default', 'long', bench.id(-1, 'run'), 2, 'assistant', 'completed', {events},
         bench.at(-1), bench.at(-1));
 INSERT INTO outlived.events (run_id, seq, epoch, at, type, data)
-SELECT bench.id(-1, 'run'), seq, 1, bench.at(seq), 'log', '{{"stream":"stdout","text":"' || repeat('.', {bytes} - 30) || '"}}'
+SELECT bench.id(-1, 'run'), seq, 1, bench.at(seq), 'log', '{{"stream":"stdout","text":"' || repeat('.', {bytes} - 29) || '"}}'
 FROM generate_series(1, {events} - 1) AS seq
 UNION ALL SELECT bench.id(-1, 'run'), {events}, 1, bench.at({events}), 'run.settled', '{{"status":"succeeded"}}';
 SELECT bench.id(-1, 'run')::text

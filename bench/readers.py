@@ -111,6 +111,7 @@ def listen(readers: list[Reader], *, timed: bool) -> Heard:
                 heard.last = now
                 poll.unregister(fd)
                 del by_fd[fd]
+    poll.close()
     if latencies:
         heard.p50, heard.p99 = (percentile(latencies, part) / 1e6 for part in (0.5, 0.99))
         heard.worst = max(latencies) / 1e6
