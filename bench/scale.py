@@ -77,6 +77,7 @@ class Side:
             "run/list, a workspace's": lambda: call("run/list", workspace="second", limit=20),
             "run/list, running ones": lambda: call("run/list", status=["pending", "running", "waiting"]),
             "run/list, failed ones": lambda: call("run/list", status=["failed"], limit=2),
+            "run/list, aborted ones (none)": lambda: call("run/list", status=["aborted"]),
             "run/list, an agent's": lambda: call("run/list", agent="writer"),
             "run/list, an agent's without runs": lambda: call("run/list", agent="nobody"),
             "chat/list": lambda: call("chat/list"),
