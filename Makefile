@@ -28,8 +28,8 @@ check: | $(BIN)/pytest ## everything else that must hold: lint, format, types, t
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python docs/generate_protocol.py --check
 
-bench: ## measure; there is nothing to measure with yet
-	@echo "There are no benchmarks in this tree yet. What was measured by hand stands in docs/decisions/."
+bench: | $(BIN)/pytest ## measure beside what the machine allows, half an hour; to try: make bench B='--quick rates'
+	$(BIN)/python -m bench $(B)
 
 docs: | $(BIN)/pytest ## write the generated pages, and record docs/survives.svg again from a real session
 	$(BIN)/python docs/generate.py

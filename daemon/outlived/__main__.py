@@ -9,6 +9,8 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,11 +78,28 @@ def _find_config(given: str | None) -> Path | None:
     return usual if os.path.isfile(usual) else None  # noqa: PTH113 - a place that may not be looked into has none
 
 
-def _serve(settings: Settings, options: argparse.Namespace) -> int:
-    import trio
+@contextmanager
+def _left_out(name: str) -> Iterator[None]:
+    """Whoever can do without that package does, while importing.
 
-    from outlived.house import REFUSALS, Place, live
-    from outlived.logs import open_logs
+    structlog takes rich for the colours of a traceback: a fifth of the start, and 3 MiB for as long as we live.
+    """
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # documented: its import fails
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    with _left_out("rich"):
+        import trio
+
+        from outlived.house import REFUSALS, Place, live
+        from outlived.logs import open_logs
 
     for name in [
         name for name in os.environ if name in {"OUTLIVE_RUN_ID", "OUTLIVE_CHAT_ID", "OUTLIVE_ATTEMPT"}

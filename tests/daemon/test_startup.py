@@ -415,3 +415,20 @@ def test_the_socket_is_removed_only_if_it_is_ours(make_daemon: MakeDaemon):
     daemon.socket.write_text("somebody's")
     assert daemon.stop() == 0
     assert daemon.socket.read_text() == "somebody's"
+
+
+HEAVY = {"rich", "trio_asyncio", "outlive.events", "outlive.client"}
+IMPORT = f"""
+import sys
+from outlived.__main__ import _left_out
+with _left_out("rich"):
+    import outlived.house
+print(*sorted({HEAVY} & sys.modules.keys()))
+import rich.console
+"""
+
+
+def test_a_start_imports_only_what_it_needs():
+    """What no first request needs is not imported at the start, and can be imported later."""
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("", "")

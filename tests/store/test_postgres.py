@@ -215,18 +215,22 @@ async def test_a_server_that_does_not_answer_is_lost(short_dir, monkeypatch):
             await Link(f"host={short_dir} port=7 dbname=x user=x", "test").query("SELECT 1")
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati"])
+@pytest.mark.parametrize(
+    "zone", ["UTC", "Europe/London", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati"]
+)
 async def test_times_arrive_as_the_wire_writes_them(shared: str, session: Session, zone: str):
     """A time is RFC 3339 in UTC with six digits and Z, whatever zone the server prefers; no time is None."""
     session.ask(f"ALTER DATABASE {session.ask_one('SELECT current_database()')} SET timezone = '{zone}'")
     link = Link(shared, "test")
     [row] = await link.query(
         "SELECT '2024-02-29 23:59:59.000001+00'::timestamptz, '2024-07-01 12:00+05:45'::timestamptz,"
-        " '0999-01-01 00:00+00'::timestamptz, NULL::timestamptz, current_setting('timezone')"
+        " '0999-01-01 00:00+00'::timestamptz, '2024-02-29 00:00:00.01+00'::timestamptz, NULL::timestamptz,"
+        " current_setting('timezone')"
     )
     link.close()
     assert row == (
-        "2024-02-29T23:59:59.000001Z", "2024-07-01T06:15:00.000000Z", "0999-01-01T00:00:00.000000Z", None, zone,
+        "2024-02-29T23:59:59.000001Z", "2024-07-01T06:15:00.000000Z", "0999-01-01T00:00:00.000000Z",
+        "2024-02-29T00:00:00.010000Z", None, zone,
     )  # fmt: skip
 
 

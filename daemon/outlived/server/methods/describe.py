@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outlive import describe, wire
+from outlive import wire
 from outlived.server.session import Call, Session
 
 
@@ -12,4 +12,8 @@ async def describe_server(
     call: Call,  # noqa: ARG001
 ) -> wire.ServerDescription:
     """The contract as this daemon serves it; needs no database."""
-    return describe.describe(params.method)
+    from outlive.describe import (
+        describe,
+    )  # late: it brings the classes of every event, which nothing else here needs
+
+    return describe(params.method)
