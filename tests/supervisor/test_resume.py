@@ -32,10 +32,6 @@ LOST = ["run.created", "run.started", "text.delta", "run.adopted", "run.released
 HOME = make_id()
 
 
-async def never(*_args):
-    await trio.sleep_forever()
-
-
 async def finish(desk):
     """An agent that is done soon."""
     await desk.emit_text(f"; attempt {desk.assignment.attempt}")
@@ -448,7 +444,13 @@ async def test_a_command_that_had_ended_is_not_run_again(shared_database):
     """A command whose end is durable, but not its run's, ends its run as it ended itself."""
     program = CommandAgent(["sh", "-c", "echo ran; exit 3"])
     async with open_doomed(shared_database, agents={"go": program}) as house:
-        house.supervisor.journal.settle = never
+        lost = house.supervisor.journal.lost
+
+        async def settle_never(*_args):
+            await lost.wait()
+            raise OwnershipLost("cannot settle: it was declared dead")
+
+        house.supervisor.journal.settle = settle_never
         run = await house.start("go", on_owner_loss="resume")
         await house.wait_logged(run.id, "step.finished")
     async with open_house(shared_database, agents={"go": program}) as house:
