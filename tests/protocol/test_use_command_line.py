@@ -359,6 +359,7 @@ def test_unclear_run_is_refused(outlive, name, said):
         ["run", "--agent", "a", "--env", "NO_SUCH_VARIABLE"],
         ["run", "--agent", "a", "--env", "=x"],
         ["run", "--agent", "a", "--detach", "--attached"],
+        ["run", "--agent", "a", "--resume", "--attached"],
         ["run", "--ag", "a"],
         ["tail"],
         ["tail", RUN_ID, "--after", "-1"],
