@@ -11,9 +11,8 @@ import attrs
 from outlive import wire
 from outlived.identifiers import make_id
 from outlived.journal.items import Append, Claim, Created, Entry, Item, Start, Ticket
-from outlived.journal.log import RunLog
+from outlived.journal.log import RunLog, show_run
 from outlived.journal.plan import MESSAGE_STATUS, Plan, ask, plan
-from outlived.journal.plan import _show as show
 from outlived.rules.lifecycle import fold
 from outlived.rules.message import DEFAULT_LIMIT, Draft, read_content
 from outlived.rules.run import ACTIVE, Event, Fact, Run
@@ -247,7 +246,7 @@ def make_claim(run_id: str, shown: wire.Run | None = None) -> Claim:
     spec = make_spec(id=run_id)
     created = {"owner": None, "epoch": 1, "status": "pending"}
     run = fold([Event(1, write_at(1), "run.created", created)])
-    return Claim(spec, shown or show(spec, 1, run), lambda _spec, _run: None)
+    return Claim(spec, shown or show_run(spec, 1, run), lambda _spec, _run: None)
 
 
 def run_batch(world: World, *items: Item) -> Plan:
