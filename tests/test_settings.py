@@ -64,6 +64,7 @@ def test_everything_can_be_set(file):
         grace_seconds = 0
         drain_seconds = 0.5
         on_stop = "drain"
+        max_attempts = 7
         [events]
         retention_days = 0
         [agents.a-1_b]
@@ -83,7 +84,7 @@ def test_everything_can_be_set(file):
         "store": {"database": "host=/tmp", "state_dir": "/var/lib/x", "max_message_bytes": 2048},
         "owner": {"lease_seconds": 9.0, "heartbeat_seconds": 1.5},
         "sweep": {"interval_seconds": 2.0, "backstop_seconds": 3.0},
-        "run": {"grace_seconds": 0.0, "drain_seconds": 0.5, "on_stop": "drain"},
+        "run": {"grace_seconds": 0.0, "drain_seconds": 0.5, "on_stop": "drain", "max_attempts": 7},
         "events": {"retention_days": 0.0},
         "agents": {
             "a-1_b": {

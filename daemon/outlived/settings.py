@@ -65,11 +65,12 @@ class SweepSettings:
 
 @attrs.frozen
 class RunSettings:
-    """``[run]``: how runs end when they are made to."""
+    """``[run]``: how runs end when they are made to; how many attempts a resumed run may lose with their owners."""
 
     grace_seconds: SecondsOrNone = 10.0
     drain_seconds: SecondsOrNone = 5.0
     on_stop: Literal["drain", "leave"] = "drain"
+    max_attempts: Annotated[int, Meta(ge=1, le=1_000_000)] = 3
 
 
 @attrs.frozen

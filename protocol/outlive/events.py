@@ -56,7 +56,7 @@ class Adopted:
 
 @attrs.frozen(slots=False)
 class Released:
-    """The owner gives the run away; another will start its next attempt."""
+    """The run has no owner now; a next one starts its next attempt. ``reason``: ``owner_lost`` or ``shutdown``."""
 
     reason: str
 
@@ -100,7 +100,7 @@ class UsageReport:
 
 @attrs.frozen(slots=False)
 class StepStarted:
-    """A step begins; steps are numbered from 1 in each attempt."""
+    """A step begins. Steps are numbered from 1 in the order of their calls; a next attempt skips those that are done."""
 
     step: int
     name: str
@@ -108,7 +108,7 @@ class StepStarted:
 
 @attrs.frozen(slots=False)
 class StepFinished:
-    """A step is done. A step that was cut short or failed has no such event."""
+    """A step is done, once in all attempts. A step that was cut short or failed has no such event."""
 
     step: int
     name: str

@@ -146,7 +146,7 @@ async def test_a_takeover_that_hangs_does_not_stop_the_heart(shared_database, mo
 
     async def kill_late(*args):
         await go.wait()
-        await kill(*args)
+        return await kill(*args)
 
     monkeypatch.setattr(takeover, "_kill_processes", kill_late)
     async with open_house(shared_database, actors=["heartbeat"]) as house:

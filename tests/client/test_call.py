@@ -18,7 +18,6 @@ from outlive import (
     RunActive,
     TooLarge,
     Unreachable,
-    Unsupported,
     connect,
     wire,
 )
@@ -188,11 +187,6 @@ CASES = {
         "run/start",
         AgentUnavailable,
         lambda client: client.start(agent="no-program"),
-    ),
-    "a value of the future": (
-        "run/start",
-        Unsupported,
-        lambda client: client.start(agent="demo", on_owner_loss="resume"),
     ),
     "a cursor beyond the end": (
         "run/tail",

@@ -11,7 +11,7 @@ from outlive.events import EVENTS, read_data
 from tests.support.programs import shell
 from tests.support.runs import ENDLESS, perform, start_endless, stop
 
-NOT_SERVED_YET = {"run.promoted", "run.released", "run.waiting", "run.resumed"}
+NOT_SERVED_YET = {"run.promoted", "run.waiting", "run.resumed"}
 
 
 def read_logs(daemon, run_ids):
@@ -36,7 +36,7 @@ def told(shared_daemon, postgres, tmp_path_factory):
 
 @pytest.fixture
 def orphaned(make_daemon):
-    """The events of a run whose daemon was killed, and of one that its daemon's end has ended."""
+    """The events of a run whose daemon was killed, of one that its daemon's end has ended, and of one that was resumed."""
     daemon = make_daemon().start()
     with daemon.connect() as wire:
         lost = start_endless(wire)["id"]
@@ -45,10 +45,13 @@ def orphaned(make_daemon):
     with daemon.connect() as wire:
         assert wire.call("run/wait", run_id=lost)["settled"]
         ended = wire.call("run/start", agent="demo", input="a b", metadata=ENDLESS)["run"]["id"]
+        resumed = start_endless(wire, on_owner_loss="resume")["id"]
     daemon.process.send_signal(signal.SIGTERM)
     daemon.process.wait(30)
     daemon.start()
-    return read_logs(daemon, [lost, ended])
+    with daemon.connect() as wire:
+        stop(wire, resumed)
+    return read_logs(daemon, [lost, ended, resumed])
 
 
 def check(event):
@@ -73,7 +76,7 @@ def test_every_event_is_as_its_class_says(told, orphaned):
     assert {event["type"] for event in told + orphaned} == EVENTS.keys() - NOT_SERVED_YET
     ends = [event["data"] for event in told + orphaned if event["type"] == "run.settled"]
     codes = [end["error"] and end["error"]["code"] for end in ends]
-    assert codes == [None, "exception", None, "exit_status", "signal", None, "owner_lost", "shutdown"]
+    assert codes == [None, "exception", None, "exit_status", "signal", None, "owner_lost", "shutdown", None]
 
 
 def test_large_values_are_marked(told):

@@ -166,11 +166,12 @@ def test_an_agent_that_cannot_be_started_is_unavailable(wire: Wire, params):
     assert not has_chat(wire, "unavailable")
 
 
-def test_resuming_is_not_served_yet(wire: Wire):
-    """on_owner_loss resume is a value of the contract that this version answers with unsupported."""
-    error = wire.refuse("run/start", agent="demo", on_owner_loss="resume", chat_id="resumed")
-    assert (error.code, error.type) == (422, "unsupported")
-    assert not has_chat(wire, "resumed")
+def test_a_run_may_be_resumed(wire: Wire):
+    """on_owner_loss is shown as it was asked for, of an agent and of a command."""
+    for params in ({"agent": "demo"}, {"command": ["true"]}):
+        run = wire.call("run/start", on_owner_loss="resume", **params)["run"]
+        assert run["on_owner_loss"] == "resume"
+        assert settle(wire, run["id"])["status"] == "succeeded"
 
 
 def test_metadata_has_a_size(wire: Wire):

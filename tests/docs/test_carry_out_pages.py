@@ -12,13 +12,21 @@ from tests.docs.play import Stage
 from tests.support.daemon import Daemon
 
 NEEDS = {"socket.md": "socat", "fastapi.md": "curl"}
-BESIDE_A_DAEMON = [page for page in PAGES if page.name not in {"README.md", "tutorial.md"}]
+OF_THEIR_OWN = {"README.md", "tutorial.md", "resume.md"}
+BESIDE_A_DAEMON = [page for page in PAGES if page.name not in OF_THEIR_OWN]
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/tutorial.md"], ids=lambda page: page.name)
 def test_a_page_for_beginners_needs_nothing(page: Path, stage: Stage):
     """The README and the tutorial work for somebody who has a shell and no daemon."""
     stage.play(page)
+
+
+def test_a_page_brings_its_own_daemons(stage: Stage, database: str):
+    """The how-to about surviving a daemon works for somebody who has a Postgres; one of its daemons is killed."""
+    stage.environment["OUTLIVED_DATABASE"] = database
+    stage.columns = 200
+    stage.play(ROOT / "docs/how-to/resume.md")
 
 
 @pytest.mark.parametrize("page", BESIDE_A_DAEMON, ids=lambda page: page.name)

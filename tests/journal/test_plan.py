@@ -37,6 +37,8 @@ from tests.support.world import (
     World,
     get_answers,
     make_append,
+    make_claim,
+    make_release,
     make_settle,
     make_start,
     run_batch,
@@ -77,6 +79,7 @@ class Batch:
         self.said: dict[str, list[str]] = {}
         self.lost: list[Append] = []
         self.taken: list[set[str]] = []
+        self.claimed: list[str | None] = []
 
     def add(self) -> None:
         kinds = [
@@ -84,7 +87,8 @@ class Batch:
             "start",
             "stranger",
             "take",
-            *(["append"] * 4 + ["settle", "process"] if self.runs else []),
+            *(["claim"] if self.world.rows else []),
+            *(["append"] * 4 + ["settle", "release", "process"] if self.runs else []),
         ]
         getattr(self, self.draw(st.sampled_from(kinds)))()
 
@@ -131,11 +135,34 @@ class Batch:
         self.runs[run_id], _ = apply(run, Event(run.last_seq + 1, write_at(1), fact.value, data))
         return Entry(fact.value, data)
 
-    def settle(self) -> None:
-        run_id = self.draw(st.sampled_from(sorted(self.runs)))
+    def mark(self, run_id: str) -> None:
+        """Somebody may want it stopped."""
         row = self.world.rows[run_id]
         if self.draw(st.booleans()) and row.mark is None:
             row.mark = StopMark(write_at(self.draw(st.integers(0, 9))), self.draw(texts), "uid:1")
+
+    def release(self) -> None:
+        run_id = self.draw(st.sampled_from(sorted(self.runs)))
+        self.mark(run_id)
+        self.items.append(make_release(run_id))
+        run = self.runs.pop(run_id)
+        if self.world.rows[run_id].mark is not None or run.stop_requested_at is not None:
+            self.active = {chat: active for chat, active in self.active.items() if active != run_id}
+
+    def claim(self) -> None:
+        run_id = self.draw(st.sampled_from(sorted(self.world.rows)))
+        row = self.world.rows[run_id]
+        free = row.run.owner is None and not row.run.settled and row.marked.stop_requested_at is None
+        self.items.append(make_claim(run_id))
+        self.claimed.append(run_id if free and run_id not in self.gone() else None)
+
+    def gone(self) -> set[str]:
+        """What items before have taken or claimed."""
+        return {run_id for run_id in self.claimed if run_id is not None}.union(*self.taken)
+
+    def settle(self) -> None:
+        run_id = self.draw(st.sampled_from(sorted(self.runs)))
+        self.mark(run_id)
         status = self.draw(st.sampled_from(["succeeded", "failed", "aborted"]))
         self.items.append(
             make_settle(run_id, status, error=self.draw(st.sampled_from([None, {"code": "x"}])))
@@ -161,10 +188,10 @@ class Batch:
         orphans = {
             run_id for run_id in wanted
             if run_id in self.world.rows
-            and self.world.rows[run_id].run.owner == DEAD
+            and self.world.rows[run_id].run.owner in {DEAD, None}
             and not self.world.rows[run_id].run.settled
         }  # fmt: skip
-        self.taken.append(orphans - set().union(*self.taken))
+        self.taken.append(orphans - self.gone())
 
 
 def snapshot(world: World) -> Any:
@@ -216,10 +243,13 @@ def check_batch(world: World, batch: Batch, longest: int) -> None:
     appended = [item for item in batch.items if isinstance(item, Append) and item not in batch.lost]
     assert done.appends == appended
     assert [{each.run_id for each in taken} for _, taken in done.takes] == batch.taken
+    assert [run.id if run else None for _, run in done.claims] == batch.claimed
+    claimed = {run_id for run_id in batch.claimed if run_id is not None}
 
     world.commit(done)
     world.check()
-    touched = {item.run_id for item in appended if item.entries} | created | set().union(*batch.taken)
+    touched = {item.run_id for item in appended if item.entries} | created | batch.gone()
+    assert all(world.rows[run_id].run.owner == ME for run_id in claimed)
     assert {event.run_id for event in done.batch.events} <= touched
     for run_id, row in world.rows.items():
         new = row.events[counts.get(run_id, 0) :]
@@ -447,6 +477,87 @@ def test_a_run_is_taken_once():
     orphan, mine = world.leave_orphan("c", [], stored=0), begin(world, "d")
     done = run_batch(world, Take([orphan, mine]), Take([orphan]))
     assert [[each.run_id for each in taken] for _, taken in done.takes] == [[orphan], []]
+
+
+# ---------------------------------------------------------------- releases and claims
+
+
+def test_a_released_run_goes_on_as_the_next_attempt():
+    """A release leaves no owner and the whole message; the claim raises attempt and epoch, and text goes on behind it."""
+    world = World()
+    run_id = begin(world)
+    run_batch(world, make_append(run_id, say("one ")), make_release(run_id, "owner_lost"))
+    run = world.rows[run_id].run
+    assert (run.status, run.owner, run.attempt, run.epoch) == ("pending", None, 1, 1)
+    assert (world.rows[run_id].content, world.rows[run_id].message_status) == ("one ", "streaming")
+    assert world.rows[run_id].events[-1].data == {"reason": "owner_lost"}
+    done = run_batch(world, make_claim(run_id))
+    [(_, claimed)] = done.claims
+    assert (claimed.status, claimed.owner, claimed.attempt, claimed.epoch) == ("running", ME, 2, 2)
+    assert (claimed.last_seq, claimed.started_at) == (5, world.rows[run_id].run.started_at)
+    assert [(event.type, event.epoch) for event in done.batch.events] == [("run.started", 2)]
+    run_batch(world, make_append(run_id, say("two")), make_settle(run_id))
+    assert world.rows[run_id].content == "one two"
+
+
+def test_a_released_run_keeps_its_chat():
+    """Who starts in the chat of a released run, in the same batch or later, is told of it."""
+    world = World()
+    run_id = begin(world, "c")
+    assert get_answers(run_batch(world, make_release(run_id), make_start("c"))) == [SlotTaken(run_id)]
+    assert get_answers(run_batch(world, make_start("c"))) == [SlotTaken(run_id)]
+
+
+@pytest.mark.parametrize("where", ["row", "log", "writer"])
+def test_a_run_that_is_to_be_stopped_is_settled_where_it_would_be_released(where: str):
+    """A mark in the row, in the log, or known to who releases ends the run as stopped, without an error."""
+    world = World()
+    run_id = begin(world)
+    mark = StopMark(write_at(3), "enough", "uid:1")
+    if where == "row":
+        world.rows[run_id].mark = mark
+    data = {"by": "u", "reason": "enough", "requested_at": write_at(3)}
+    logged = [make_append(run_id, Entry("run.stop_requested", data))] if where == "log" else []
+    run_batch(world, *logged, make_release(run_id, mark=mark if where == "writer" else None))
+    run = world.rows[run_id].run
+    assert (run.status, run.error, run.stop_reason) == ("aborted", None, "enough")
+
+
+def test_a_run_that_is_to_be_stopped_is_not_claimed():
+    """A mark that came after the release keeps everybody from claiming; who takes the run settles it."""
+    world = World()
+    run_id = begin(world)
+    run_batch(world, make_release(run_id))
+    world.rows[run_id].mark = StopMark(write_at(3), "enough", "uid:1")
+    [(_, claimed)] = run_batch(world, make_claim(run_id)).claims
+    assert claimed is None
+    [(_, [taken])] = run_batch(world, Take([run_id])).takes
+    assert taken.released
+    run_batch(world, make_settle(run_id, "aborted", error={"code": "owner_lost"}))
+    assert (world.rows[run_id].run.error, world.rows[run_id].run.stop_reason) == (None, "enough")
+
+
+def test_only_what_was_released_is_claimed_and_once():
+    """A run of a dead owner has to be taken and released first; of two claims in a batch the first has the run."""
+    world = World()
+    orphan, run_id = world.leave_orphan("c", [], stored=0), begin(world, "d")
+    assert [run for _, run in run_batch(world, make_claim(orphan), make_claim(run_id)).claims] == [None] * 2
+    run_batch(world, make_release(run_id))
+    done = run_batch(world, make_claim(run_id), make_claim(run_id), Take([run_id]))
+    assert [run is not None for _, run in done.claims] == [True, False]
+    assert [taken for _, taken in done.takes] == [[]]
+
+
+def test_a_result_is_kept_with_its_event():
+    """A step's result is written in the batch of its step.finished and names its number, name and event."""
+    world = World()
+    run_id = begin(world)
+    finished = {"step": 1, "name": "look"}
+    done = run_batch(world, make_append(run_id, Entry("step.finished", finished, result='{"a":1}')))
+    [step] = done.batch.steps
+    assert (step.run_id, step.position, step.name, step.result) == (run_id, 1, "look", '{"a":1}')
+    assert step.seq == world.rows[run_id].run.last_seq
+    assert not run_batch(world, make_append(run_id, Entry("step.finished", finished))).batch.steps
 
 
 def test_what_is_asked_covers_what_is_decided():

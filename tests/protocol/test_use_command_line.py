@@ -87,6 +87,13 @@ def test_command_is_sent_with_its_place(outlive, tmp_path):
         ]
 
 
+def test_resume_is_asked_for(outlive):
+    """With --resume the run is started as one that goes on after its daemon."""
+    with daemon(outlive, run_start=started()) as there:
+        assert outlive.run("run", "-d", "--resume", "--agent", "demo").returncode == 0
+        assert there.asked("run/start")[0]["on_owner_loss"] == "resume"
+
+
 @pytest.mark.parametrize(
     ("arguments", "piped", "sent"),
     [
@@ -359,6 +366,7 @@ def test_unclear_run_is_refused(outlive, name, said):
         ["run", "--agent", "a", "--env", "NO_SUCH_VARIABLE"],
         ["run", "--agent", "a", "--env", "=x"],
         ["run", "--agent", "a", "--detach", "--attached"],
+        ["run", "--agent", "a", "--resume", "--attached"],
         ["run", "--ag", "a"],
         ["tail"],
         ["tail", RUN_ID, "--after", "-1"],

@@ -168,6 +168,19 @@ def test_a_stop_is_an_order_but_no_change():
         assert (stopped.status, stopped.stop_reason, orders) == (status, "enough", (Order.STOP_AGENT,))
 
 
+def test_a_released_run_is_started_again():
+    """A release leaves no owner and the rest as it was; the next attempt has a new owner, and began when the first did."""
+    for status in (Status.PENDING, Status.RUNNING, Status.WAITING):
+        run = make_run(status, started_at=write_at(2), step_count=3, usage=Usage(1))
+        released, orders = apply(run, make_event(run, "run.released", reason="owner_lost"))
+        assert orders == (Order.LET_GO,)
+        kept = {"last_seq": 6, "updated_at": write_at(6)}
+        assert released == attrs.evolve(run, status=Status.PENDING, owner=None, **kept)
+        again, _ = apply(released, make_event(released, "run.started", attempt=2, epoch=2))
+        assert (again.status, again.attempt, again.epoch, again.owner) == (Status.RUNNING, 2, 2, OWNERS[1])
+        assert (again.started_at, again.step_count, again.usage) == (write_at(2), 3, Usage(1))
+
+
 class Life(RuleBasedStateMachine):
     """One run driven through legal facts, chatter and refused facts, beside a model of what must become of it."""
 

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from outlived.agents import AgentBroken, AgentFailed
 from outlived.rules.run import Status
-from outlived.supervisor.judge import MAX_ERROR_BYTES, OWNER_LOST, End, Outcome, describe, judge
+from outlived.supervisor.judge import (
+    LOST,
+    MAX_ERROR_BYTES,
+    OWNER_LOST,
+    End,
+    Outcome,
+    Release,
+    describe,
+    judge,
+    judge_loss,
+)
 from outlived.supervisor.registry import Cause
 
 examples = settings(derandomize=True, deadline=None)
@@ -96,6 +106,31 @@ def test_what_an_agent_says_on_its_way_out_is_lost(end, cause, error):
     """Once the cancel has come through it does not matter what was raised beside it."""
     seen = End(True, cause, end.raised, False, None)
     assert judge(seen) == judge(End(True, cause, error, False, None))
+
+
+@examples
+@given(ends)
+def test_a_run_is_released_only_where_its_daemon_alone_ended_it(end):
+    """What may be resumed has the outcome of any run, unless it was cut short by its daemon's end or distrust."""
+    outcome = judge(end, resumable=True)
+    cut = end.cancelled and not end.own and end.cause in {Cause.SHUTDOWN, Cause.FORCED, Cause.DISTRUST}
+    if cut:
+        assert outcome == Release(LOST if end.cause is Cause.DISTRUST else "shutdown")
+    else:
+        assert outcome == judge(end)
+
+
+@examples
+@given(st.booleans(), st.integers(0, 9), st.integers(1, 9))
+def test_a_loss_is_a_release_as_often_as_may_be(resumable, lost, limit):
+    """So many attempts may be lost, the last of them fails the run; a run that may not be resumed is lost at once."""
+    outcome = judge_loss(resumable=resumable, lost=lost, max_attempts=limit)
+    if not resumable:
+        assert outcome == Outcome(Status.ABORTED, OWNER_LOST)
+    elif lost + 1 < limit:
+        assert outcome == Release(LOST)
+    else:
+        assert (outcome.status, outcome.error["code"]) == (Status.FAILED, "too_many_attempts")
 
 
 def test_an_owner_that_is_lost_is_said_the_same_way_everywhere():

@@ -16,7 +16,7 @@ from outlived.identifiers import make_id
 from outlived.store.owners import read_holder, read_living
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import RunProcess, mark_stop
-from outlived.supervisor import takeover
+from outlived.supervisor import insist, takeover
 from outlived.supervisor.takeover import is_dead, is_proved_dead, reap, take_over
 from tests.support.history import assert_history
 from tests.support.house import (
@@ -203,7 +203,7 @@ async def test_who_asked_may_go_away(shared_database, monkeypatch):
     async def kill_slowly(*args):
         killing.set()
         await go.wait()
-        await kill(*args)
+        return await kill(*args)
 
     monkeypatch.setattr(takeover, "_kill_processes", kill_slowly)
     async with open_house(shared_database) as house:
@@ -218,7 +218,7 @@ async def test_who_asked_may_go_away(shared_database, monkeypatch):
 
 async def test_a_database_that_goes_away_delays_a_takeover(shared_database, proxy, monkeypatch):
     """Runs that were taken when the database went away are settled when it comes back."""
-    monkeypatch.setattr(takeover, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(insist, "RETRY_SECONDS", 0.01)
     remains = await leave_behind(shared_database, 3)
     tried = []
     read = takeover.read_processes

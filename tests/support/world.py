@@ -8,9 +8,10 @@ from typing import Any
 
 import attrs
 
+from outlive import wire
 from outlived.identifiers import make_id
-from outlived.journal.items import Append, Created, Entry, Item, Start, Ticket
-from outlived.journal.log import RunLog
+from outlived.journal.items import Append, Claim, Created, Entry, Item, Start, Ticket
+from outlived.journal.log import RunLog, show_run
 from outlived.journal.plan import MESSAGE_STATUS, Plan, ask, plan
 from outlived.rules.lifecycle import fold
 from outlived.rules.message import DEFAULT_LIMIT, Draft, read_content
@@ -41,6 +42,14 @@ class Row:
     truncated: bool = False
     as_of_seq: int = 0
     message_status: str = "streaming"
+    steps: dict[int, str] = attrs.Factory(dict)
+
+    @property
+    def marked(self) -> Run:
+        """The run as its row says it: with the mark, whoever wrote it."""
+        if self.mark is None:
+            return self.run
+        return attrs.evolve(self.run, stop_requested_at=self.mark.requested_at, stop_reason=self.mark.reason)
 
 
 @attrs.define(eq=False)
@@ -96,9 +105,9 @@ class World:
                 if run_id in self.logs and run_id not in stolen
             },
             takeable=[
-                Takeable(id_, *row.chat, row.run, row.message_id, row.parts, row.truncated, row.as_of_seq)
+                Takeable(id_, *row.chat, row.marked, row.message_id, row.parts, row.truncated, row.as_of_seq)
                 for id_, row in sorted(self.rows.items())
-                if id_ in questions.taking and row.run.owner == DEAD and not row.run.settled
+                if id_ in questions.taking and row.run.owner in {DEAD, None} and not row.run.settled
             ],
         )
 
@@ -126,6 +135,7 @@ class World:
             assert message.position < self.chats[place[0]]
             self.positions.add(place)
         self._add_events(done)
+        self._add_steps(done)
         self._change_messages(done)
         self._move_logs(done)
 
@@ -143,6 +153,15 @@ class World:
             assert new.seq == len(row.events) + 1, f"run {new.run_id}: a gap or a repeat at {new.seq}"
             row.events.append(Event(new.seq, done.batch.at, new.type, json.loads(new.data)))
 
+    def _add_steps(self, done: Plan) -> None:
+        for new in done.batch.steps:
+            row = self.rows[new.run_id]
+            event = row.events[new.seq - 1]
+            assert event.type == "step.finished"
+            assert (event.data["step"], event.data["name"]) == (new.position, new.name)
+            assert new.position not in row.steps, f"step {new.position} of {new.run_id} is done twice"
+            row.steps[new.position] = new.result
+
     def _change_messages(self, done: Plan) -> None:
         by_message = {row.message_id: row for row in self.rows.values()}
         for change in done.batch.message_changes:
@@ -155,7 +174,7 @@ class World:
         for run_id, change in done.changes.items():
             change.log.advance(change.run, change.events, unsaved=change.unsaved)
             assert [event.seq for event in change.logged] == [event.seq for event in change.events]
-            if change.closed:
+            if change.gone:
                 del self.logs[run_id]
         for _, taken in done.takes:
             for each in taken:
@@ -188,11 +207,14 @@ class World:
             if row.run.settled:
                 assert row.as_of_seq == row.run.last_seq
                 assert run_id not in self.logs
-                if row.mark is not None:
-                    assert (row.run.stop_requested_at, row.run.stop_reason) == (
-                        row.mark.requested_at,
-                        row.mark.reason,
-                    )
+            if row.run.owner is None:  # whoever claims it goes on with the message as it is
+                assert (row.run.status, row.as_of_seq) == ("pending", row.run.last_seq)
+                assert run_id not in self.logs
+            if row.run.settled and row.mark is not None:
+                assert (row.run.stop_requested_at, row.run.stop_reason) == (
+                    row.mark.requested_at,
+                    row.mark.reason,
+                )
         for run_id, log in self.logs.items():
             assert log.run == self.rows[run_id].run
             assert log.draft.as_of_seq == log.run.last_seq
@@ -212,6 +234,19 @@ def make_settle(run_id: str, status: str = "succeeded", mark: StopMark | None = 
     """A settlement as the queue holds it."""
     entry = Entry(Fact.SETTLED.value, {"status": status, "error": data.get("error"), "mark": mark})
     return make_append(run_id, entry)
+
+
+def make_release(run_id: str, reason: str = "shutdown", mark: StopMark | None = None) -> Append:
+    """A release as the queue holds it."""
+    return make_append(run_id, Entry(Fact.RELEASED.value, {"reason": reason, "mark": mark}))
+
+
+def make_claim(run_id: str, shown: wire.Run | None = None) -> Claim:
+    """A claim as the queue holds it; ``shown``: the run as it was read before."""
+    spec = make_spec(id=run_id)
+    created = {"owner": None, "epoch": 1, "status": "pending"}
+    run = fold([Event(1, write_at(1), "run.created", created)])
+    return Claim(spec, shown or show_run(spec, 1, run), lambda _spec, _run: None)
 
 
 def run_batch(world: World, *items: Item) -> Plan:

@@ -9,7 +9,7 @@ the table of names.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import attrs
@@ -73,8 +73,16 @@ class Desk(Protocol):
     async def emit_reasoning(self, text: str) -> None:
         """Add to what the agent thinks aloud."""
 
-    async def step(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Perform one step; returns when its end is durable."""
+    def step(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> Coroutine[Any, Any, T]:
+        """Perform ``await fn(*args)`` as a step; returns what it returned, when its end is durable.
+
+        The result is JSON, at most 256 KiB, and is always given as that JSON reads: a tuple comes as a list. Anything
+        else raises TypeError or ValueError, naming the step. If the run is resumed, a step that an earlier
+        attempt finished gives the same result again without calling ``fn``; it is known by its number, which is its
+        place in the order of the calls of ``step``, and by its name. Another name under that number fails the run
+        (``nondeterminism``). A step that raised is performed again. Steps may run at once
+        (``nursery.start_soon(desk.step, name, fn)``) and do not nest.
+        """
 
     async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None: ...  # noqa: A002 - the wire's word
 

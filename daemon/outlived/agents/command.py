@@ -78,11 +78,12 @@ class CommandAgent:
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as life:
                 nursery.start_soon(_turn_cancel_into_stop, stop, life, desk)
-                await desk.step("command", self._live, desk, stop)
+                error = await desk.step("command", self._live, desk, stop)
+                desk.note_end(error)  # again: an earlier attempt may have finished the step and not the run
             nursery.cancel_scope.cancel()
 
-    async def _live(self, desk: Desk, stop: trio.Event) -> None:
-        """From spawn to the last byte."""
+    async def _live(self, desk: Desk, stop: trio.Event) -> dict[str, object] | None:
+        """From spawn to the last byte; the run's error, None for success."""
         if stop.is_set():
             raise AgentFailed("signal", "the command was not started", signal="SIGTERM")
         process = await self._spawn(desk.assignment)
@@ -104,7 +105,9 @@ class CommandAgent:
             raise
         if signalled:  # the cancel that made us signal ends the turn; its step was cut, not finished
             raise AgentFailed("signal", "the command was ended by the daemon", signal="SIGTERM")
-        desk.note_end(read_exit(process.returncode))
+        error = read_exit(process.returncode)
+        desk.note_end(error)
+        return error
 
     async def _spawn(self, assignment: Assignment) -> trio.Process:
         environment = self._environment(assignment)

@@ -1,11 +1,14 @@
-"""The sweep: declares dead owners dead, and settles what they left. At start-up, then periodically, with jitter.
+"""The sweep: declares dead owners dead, settles or releases what they left, and claims what was released.
 
-1. Every daemon sweeps; each pass is bounded, and a full pass is followed by another at once.
+1. Every daemon sweeps, at start-up, then periodically, with jitter; each pass is bounded, and a full pass is followed
+   by another at once.
 2. A fresh owner is never touched, its own owner never judged.
-3. Runs without an owner fall under the backstop, counted from the later of their last change and the start of
+3. Released runs are claimed by whoever has their agent; those that are to be stopped are settled.
+4. Other runs without an owner fall under the backstop, counted from the later of their last change and the start of
    this daemon, and never those of an agent that this daemon has.
+5. A daemon that drains sweeps nothing.
 
-Not here: who is dead, and how runs are taken (``supervisor/takeover.py``).
+Not here: who is dead, and how runs are taken (``supervisor/takeover.py``) and claimed (``supervisor/claim.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from outlived.journal.items import OwnershipLost
 from outlived.store.owners import SWEEP_LIMIT, read_living, read_takeable
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.supervisor import Supervisor
+from outlived.supervisor.claim import claim_released
 from outlived.supervisor.takeover import is_dead, reap, take_over
 
 log = structlog.get_logger("outlived.sweeper")
@@ -39,12 +43,12 @@ async def sweep(supervisor: Supervisor) -> None:
 
 
 async def sweep_all(supervisor: Supervisor, *, uptime: float = 0.0) -> int:
-    """Sweep until a pass is not full; the number of runs settled. Raises DatabaseLost, OwnershipLost."""
+    """Sweep until a pass is not full; the number of runs taken and claimed. Raises DatabaseLost, OwnershipLost."""
     total = 0
     while True:
-        settled, full = await _sweep_once(supervisor, uptime)
-        total += settled
-        if not full or not settled:
+        done, full = await _sweep_once(supervisor, uptime)
+        total += done
+        if not full or not done:
             return total
 
 
@@ -57,5 +61,6 @@ async def _sweep_once(supervisor: Supervisor, uptime: float) -> tuple[int, bool]
     takeable = await read_takeable(
         link, agents=list(supervisor.agents), backstop_seconds=backstop, backstop_open=uptime >= backstop
     )
-    settled = await take_over(supervisor, takeable) if takeable else 0
-    return settled, len(takeable) >= SWEEP_LIMIT
+    taken = await take_over(supervisor, takeable) if takeable else 0
+    claimed, more = await claim_released(supervisor)
+    return taken + claimed, more or len(takeable) >= SWEEP_LIMIT

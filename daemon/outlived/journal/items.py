@@ -149,11 +149,15 @@ class Start:
 
 @attrs.define(eq=False)
 class Entry:
-    """An event without a number yet. A delta's text is in ``pieces``, any other event's data in ``data``."""
+    """An event without a number yet. A delta's text is in ``pieces``, any other event's data in ``data``.
+
+    ``result``: the JSON text that a ``step.finished`` leaves for the run's next attempt.
+    """
 
     type: str
     data: dict[str, Any]
     pieces: list[str] | None = None
+    result: str | None = None
 
 
 @attrs.define(eq=False)
@@ -170,11 +174,12 @@ class Append:
 
 @attrs.frozen
 class Taken:
-    """A run that was nobody's and is this owner's now."""
+    """A run that was nobody's and is this owner's now. ``released``: no owner lost it, one had given it back."""
 
     run_id: str
     stored_upto: int
     last_seq: int
+    released: bool = False
 
 
 @attrs.define(eq=False)
@@ -187,9 +192,28 @@ class Take:
     tries: int = 0
 
 
-Item: TypeAlias = Start | Append | Take
+@attrs.define(eq=False)
+class Claim:
+    """Begin the next attempt of a run that was released, if it still is and nobody wants it stopped.
+
+    ``run`` is as it was read before. ``on_commit`` gets it as it is now, at the commit, before anybody learns of it.
+    """
+
+    spec: RunSpec
+    run: wire.Run
+    on_commit: Callable[[RunSpec, wire.Run], None]
+    size: int = OVERHEAD_BYTES
+    ticket: Ticket[wire.Run | None] = attrs.Factory(Ticket)
+    tries: int = 0
+
+
+Item: TypeAlias = Start | Append | Take | Claim
 
 
 def settles(item: Item) -> bool:
-    """Whether the item is a settlement: the last one of its run."""
-    return isinstance(item, Append) and bool(item.entries) and item.entries[-1].type == Fact.SETTLED
+    """Whether the item is the last one of its run here: a settlement, or a release."""
+    return (
+        isinstance(item, Append)
+        and bool(item.entries)
+        and item.entries[-1].type in {Fact.SETTLED, Fact.RELEASED}
+    )

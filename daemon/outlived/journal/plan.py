@@ -3,7 +3,9 @@
 1. Nothing here waits or remembers: a failed batch is simply planned again from the same committed logs.
 2. Items are decided in the order they came; one that is refused changes nothing for the others.
 3. A run's row after the batch is ``lifecycle.apply`` of its events: row and log cannot disagree.
-4. A settlement repeats the stop mark that the row holds at that moment, whoever wrote it.
+4. A settlement repeats the stop mark that the row holds at that moment, whoever wrote it. A run with a mark is
+   settled where it was to be released, and never claimed.
+5. A released run's message is stored whole: who claims it goes on writing it.
 
 Not here: SQL (``store/batches.py``), what happens after the commit (``writer.py``).
 """
@@ -16,9 +18,11 @@ from typing import Any
 import attrs
 import msgspec
 
+from outlive import wire
 from outlived.journal.items import (
     MAX_DELTA_CHARS,
     Append,
+    Claim,
     Created,
     Entry,
     Existing,
@@ -42,8 +46,10 @@ from outlived.store.batches import (
     NewEvent,
     NewMessage,
     NewRun,
+    NewStep,
     Questions,
     RunChange,
+    Takeable,
     Truth,
 )
 from outlived.store.owners import StopMark
@@ -62,7 +68,13 @@ class LogChange:
     logged: list[LoggedEvent] = attrs.Factory(list)
     unsaved: int = 0
     closed: bool = False
+    released: bool = False
     process_only: bool = True
+
+    @property
+    def gone(self) -> bool:
+        """Whether the run is not this owner's any more."""
+        return self.closed or self.released
 
 
 @attrs.define(eq=False)
@@ -74,6 +86,7 @@ class Plan:
     opened: list[RunLog] = attrs.Factory(list)
     starts: list[tuple[Start, StartAnswer]] = attrs.Factory(list)
     takes: list[tuple[Take, list[Taken]]] = attrs.Factory(list)
+    claims: list[tuple[Claim, wire.Run | None]] = attrs.Factory(list)
     appends: list[Append] = attrs.Factory(list)
     lost: list[Append] = attrs.Factory(list)
 
@@ -96,6 +109,8 @@ def ask(items: Iterable[Item], logs: Mapping[str, RunLog]) -> Questions:
                 keys.add((item.spec.workspace, item.spec.key))
         elif isinstance(item, Take):
             taking.update(item.run_ids)
+        elif isinstance(item, Claim):
+            taking.add(item.spec.id)
         elif settles(item):
             settling.add(item.run_id)
             if (log := logs.get(item.run_id)) is not None:
@@ -119,6 +134,8 @@ def plan(
             planner.start(item)
         elif isinstance(item, Take):
             planner.take(item)
+        elif isinstance(item, Claim):
+            planner.claim(item)
         else:
             planner.append(item)
     return planner.finish()
@@ -188,26 +205,46 @@ class _Planner:
     # ---- takes
 
     def take(self, item: Take) -> None:
-        wanted = set(item.run_ids)
-        taken = [
+        taken = self._find_takeable(set(item.run_ids))
+        for found in taken:
+            change = self._open(found)
+            self._apply(change, Fact.ADOPTED.value, {"owner": self.owner, "epoch": found.run.epoch + 1})
+        answer = [
+            Taken(found.id, found.as_of_seq, found.run.last_seq, found.run.owner is None) for found in taken
+        ]
+        self.plan.takes.append((item, answer))
+
+    def _find_takeable(self, wanted: set[str]) -> list[Takeable]:
+        """Those that are nobody's, and were not taken by an item before."""
+        return [
             found
             for found in self.truth.takeable
             if found.id in wanted and found.id not in self.logs and found.id not in self.plan.changes
         ]
-        for found in taken:
-            draft = restore(
-                msgspec.json.decode(found.parts),
-                truncated=found.truncated,
-                as_of_seq=found.as_of_seq,
-                limit=self.message_limit,
-            )
-            log = RunLog(found.id, found.workspace, found.chat_id, found.message_id, found.run, draft)
-            self.plan.opened.append(log)
-            change = LogChange(log, found.run, process_only=False)
-            self._apply(change, Fact.ADOPTED.value, {"owner": self.owner, "epoch": found.run.epoch + 1})
-        self.plan.takes.append(
-            (item, [Taken(found.id, found.as_of_seq, found.run.last_seq) for found in taken])
+
+    def _open(self, found: Takeable) -> LogChange:
+        """Open the log of a run that was nobody's."""
+        draft = restore(
+            msgspec.json.decode(found.parts),
+            truncated=found.truncated,
+            as_of_seq=found.as_of_seq,
+            limit=self.message_limit,
         )
+        log = RunLog(found.id, found.workspace, found.chat_id, found.message_id, found.run, draft)
+        self.plan.opened.append(log)
+        return LogChange(log, found.run, process_only=False)
+
+    def claim(self, item: Claim) -> None:
+        """The attempt is counted before its agent starts: whatever happens next, it was this one's."""
+        claimed: wire.Run | None = None
+        for found in self._find_takeable({item.spec.id}):
+            if found.run.owner is not None or found.run.stop_requested_at is not None:
+                continue
+            attempt, epoch = found.run.attempt + 1, found.run.epoch + 1
+            change = self._open(found)
+            self._apply(change, Fact.STARTED.value, {"attempt": attempt, "owner": self.owner, "epoch": epoch})
+            claimed = _show_again(item.run, change.run)
+        self.plan.claims.append((item, claimed))
 
     # ---- appends
 
@@ -233,8 +270,24 @@ class _Planner:
                 self._apply(change, entry.type, {"text": text[start : start + MAX_DELTA_CHARS]})
         elif entry.type == Fact.SETTLED:
             self._apply(change, entry.type, self._settlement(change, entry.data))
+        elif entry.type == Fact.RELEASED:
+            self._release(change, entry.data)
         else:
             self._apply(change, entry.type, entry.data)
+        if entry.result is not None:
+            self._keep_result(change, entry.data, entry.result)
+
+    def _keep_result(self, change: LogChange, data: dict[str, Any], result: str) -> None:
+        run_id, seq = change.log.run_id, change.run.last_seq
+        self.plan.batch.steps.append(NewStep(run_id, data["step"], data["name"], result, seq))
+
+    def _release(self, change: LogChange, data: dict[str, Any]) -> None:
+        """Give the run back. One that somebody wants stopped has no next attempt: it is settled."""
+        stopped = self._settlement(change, {"status": Status.ABORTED.value, "error": None, **data})
+        if stopped["stop_requested_at"] is None:
+            self._apply(change, Fact.RELEASED.value, {"reason": data["reason"]})
+        else:
+            self._apply(change, Fact.SETTLED.value, stopped)
 
     def _settlement(self, change: LogChange, data: dict[str, Any]) -> dict[str, Any]:
         """The settlement with the stop mark of the row, else the one its writer knew of. A stopped run has no error."""
@@ -262,6 +315,7 @@ class _Planner:
         if Order.CLOSE in orders:
             change.closed = True
             self._free(change.log)
+        change.released = change.released or Order.LET_GO in orders
         self._record(change, event, text)
 
     def _free(self, log: RunLog) -> None:
@@ -284,7 +338,7 @@ class _Planner:
             if run_id in created or change.process_only:
                 continue
             self.plan.batch.run_changes.append(_run_change(change))
-            if change.closed or change.unsaved >= change.log.save_at or _step_ended(change):
+            if change.gone or change.unsaved >= change.log.save_at or _step_ended(change):
                 self._save_message(change)
         return self.plan
 
@@ -365,6 +419,20 @@ def _new_messages(spec: RunSpec, position: int) -> list[NewMessage]:
             parts="[]", **where,
         ),
     ]  # fmt: skip
+
+
+def _show_again(shown: wire.Run, run: Run) -> wire.Run:
+    """A run that was read a moment ago, as it is at this commit."""
+    return attrs.evolve(
+        shown,
+        status=run.status.value,
+        attempt=run.attempt,
+        epoch=run.epoch,
+        owner=run.owner,
+        last_seq=run.last_seq,
+        started_at=run.started_at,
+        updated_at=run.updated_at,
+    )
 
 
 __all__ = ["Plan", "ask", "plan", "read_input"]

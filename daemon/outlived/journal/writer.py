@@ -37,6 +37,7 @@ from outlived.journal.hub import Hub
 from outlived.journal.items import (
     OVERHEAD_BYTES,
     Append,
+    Claim,
     Created,
     Entry,
     Item,
@@ -177,6 +178,7 @@ class Journal:
         """Add an event without waiting for room. Raises OwnershipLost, JournalRefused."""
         owned = self._find_log(run_id)
         size = OVERHEAD_BYTES + (len(entry.pieces[0]) if entry.pieces else len(str(entry.data)))
+        size += len(entry.result or "")
         growing = owned.growing
         if growing is not None and ticket is None and growing.size < ITEM_BYTES:
             last = growing.entries[-1]
@@ -202,11 +204,20 @@ class Journal:
         self, run_id: str, status: str, error: dict[str, object] | None, mark: StopMark | None
     ) -> None:
         """Write the one terminal outcome; returns after its commit, however long the database is away."""
+        await self._end(run_id, Entry(Fact.SETTLED.value, {"status": status, "error": error, "mark": mark}))
+
+    async def release(self, run_id: str, reason: str, mark: StopMark | None) -> None:
+        """Give the run back, to be claimed by whoever can start it again; as patient as a settlement.
+
+        If the run is to be stopped (``mark``, or one that its row has by then) it is settled instead.
+        """
+        await self._end(run_id, Entry(Fact.RELEASED.value, {"reason": reason, "mark": mark}))
+
+    async def _end(self, run_id: str, entry: Entry) -> None:
         owned = self._find_log(run_id, even_broken=True)
         if owned.settling:
             raise OwnershipLost(f"cannot settle run {run_id} twice")
         owned.settling, owned.growing = True, None
-        entry = Entry(Fact.SETTLED.value, {"status": status, "error": error, "mark": mark})
         item = Append(run_id, [entry], OVERHEAD_BYTES, ticket=Ticket())
         self._hand_in(item)
         assert item.ticket is not None
@@ -218,8 +229,16 @@ class Journal:
         self._hand_in(item)
         return await item.ticket.wait()
 
+    async def claim(
+        self, spec: RunSpec, run: wire.Run, on_commit: Callable[[RunSpec, wire.Run], None]
+    ) -> wire.Run | None:
+        """Begin the next attempt of a released run; None if it is none any more. Raises OwnershipLost."""
+        item = Claim(spec, run, on_commit)
+        self._hand_in(item)
+        return await item.ticket.wait()
+
     def is_settling(self, run_id: str) -> bool:
-        """Whether a settlement of that run is on its way."""
+        """Whether the settlement, or the release, of that run is on its way."""
         owned = self._logs.get(run_id)
         return owned is not None and owned.settling
 
@@ -451,7 +470,7 @@ class Journal:
             self._logs[opened.run_id] = opened
         for run_id, change in done.changes.items():
             change.log.advance(change.run, change.events, unsaved=change.unsaved)
-            if change.closed:
+            if change.gone:
                 self._logs.pop(run_id, None)
             self._hub.publish(run_id, change.logged, settled=change.closed)
 
@@ -462,6 +481,10 @@ class Journal:
             start.ticket.resolve(answer)
         for take, taken in done.takes:
             take.ticket.resolve(taken)
+        for claim, claimed in done.claims:
+            if claimed is not None:
+                claim.on_commit(claim.spec, claimed)
+            claim.ticket.resolve(claimed)
         for append in done.appends:
             if append.ticket is not None:
                 append.ticket.resolve(None)

@@ -34,6 +34,7 @@ class Order(StrEnum):
 
     START_AGENT = "start the agent"
     STOP_AGENT = "stop the agent"
+    LET_GO = "store the message as it is, keep the chat's slot, touch the run no more"
     CLOSE = "finish the message, free the chat, end the tails"
 
 
@@ -181,6 +182,7 @@ _CHANGES = {
 
 _ORDERS: Mapping[Fact, tuple[Order, ...]] = {
     Fact.PROMOTED: (Order.START_AGENT,),
+    Fact.RELEASED: (Order.LET_GO,),
     Fact.STOP_REQUESTED: (Order.STOP_AGENT,),
     Fact.SETTLED: (Order.CLOSE,),
 }

@@ -156,6 +156,16 @@ class NewEvent(NamedTuple):
     data: str
 
 
+class NewStep(NamedTuple):
+    """A step that is done; ``result`` is JSON text, ``seq`` its event."""
+
+    run_id: str
+    position: int
+    name: str
+    result: str
+    seq: int
+
+
 @attrs.define
 class Batch:
     """Everything one commit writes."""
@@ -169,6 +179,7 @@ class Batch:
     new_messages: list[NewMessage] = attrs.Factory(list)
     message_changes: list[MessageChange] = attrs.Factory(list)
     events: list[NewEvent] = attrs.Factory(list)
+    steps: list[NewStep] = attrs.Factory(list)
 
 
 async def read_truth(connection: TrioConnection, fence: Fence, questions: Questions) -> Truth | None:
@@ -261,6 +272,7 @@ def _statements(batch: Batch) -> list[tuple[str, dict[str, Any]]]:
         ("insert_messages", _columns(batch.new_messages, _MESSAGE_COLUMNS)),
         ("update_messages", _columns(batch.message_changes, _CHANGE_COLUMNS)),
         ("insert_events", _columns(batch.events, _EVENT_COLUMNS)),
+        ("insert_steps", _columns(batch.steps, _STEP_COLUMNS)),
     ]
     return [(statement, params) for statement, params in wanted if params]
 
@@ -274,6 +286,7 @@ _MESSAGE_COLUMNS = (
 )  # fmt: skip
 _CHANGE_COLUMNS = ("ids", "contents", "parts", "truncateds", "as_of_seqs", "statuses")
 _EVENT_COLUMNS = ("run_ids", "seqs", "epochs", "types", "datas")
+_STEP_COLUMNS = ("run_ids", "positions", "names", "results", "seqs")
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> dict[str, Any]:

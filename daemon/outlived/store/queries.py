@@ -1,6 +1,7 @@
 """SQL in its own files: ``-- name: NAME`` begins a statement, the comment below it says what it is for.
 
-1. Status lists are written once, in ``rules/run.py``; ``{active}``, ``{terminal}`` and ``{all}`` stand for them.
+1. Status lists are written once, in ``rules``; ``{active}``, ``{terminal}``, ``{all}`` and ``{released}`` (what a
+   release leads to) stand for them.
 2. Column lists are written once, in ``rows.py``; ``{run_columns}`` and its like stand for them.
 
 Not here: running a statement (``postgres.py``) and what it means (the module named like the file).
@@ -13,14 +14,23 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import LiteralString
 
-from outlived.rules.run import ACTIVE, TERMINAL, Status
+from outlived.rules.lifecycle import TRANSITIONS
+from outlived.rules.run import ACTIVE, TERMINAL, Fact, Status
 
 
 def _listed(statuses: Iterable[Status]) -> str:
     return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
 
 
-STATUS_LISTS = {"active": _listed(ACTIVE), "terminal": _listed(TERMINAL), "all": _listed(Status)}
+_RELEASED = {
+    after for (_, fact), all_after in TRANSITIONS.items() if fact is Fact.RELEASED for after in all_after
+}
+STATUS_LISTS = {
+    "active": _listed(ACTIVE),
+    "terminal": _listed(TERMINAL),
+    "all": _listed(Status),
+    "released": _listed(_RELEASED),
+}
 UTC = {"utc": """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""}
 """How a time is written on the wire, for to_char."""
 

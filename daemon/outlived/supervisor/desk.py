@@ -5,12 +5,13 @@
 2. One event's data stays within 256 KiB: text is split, names are cut, anything else is cut and marked.
 3. Emitting waits for room in the journal, a step for its commit.
 
-Not here: numbers and times of events (the journal), the message (``rules/message.py``).
+Not here: numbers and times of events (the journal), the message (``rules/message.py``), what a step is
+(``steps.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,10 +19,12 @@ import msgspec
 from outlived.agents import Assignment
 from outlived.journal.items import MAX_DELTA_CHARS, Entry
 from outlived.journal.writer import Journal
+from outlived.rules.result import read_result
 from outlived.rules.run import USAGE_FIELDS
 from outlived.rules.text import clean, clean_json
 from outlived.store.stops import RunProcess
 from outlived.supervisor.registry import Active
+from outlived.supervisor.steps import Step, Steps, perform
 
 T = TypeVar("T")
 
@@ -34,13 +37,18 @@ class RunDesk:
     """The desk of one attempt of one run."""
 
     def __init__(
-        self, assignment: Assignment, journal: Journal, active: Active, grace_seconds: float
+        self,
+        assignment: Assignment,
+        journal: Journal,
+        active: Active,
+        grace_seconds: float,
+        steps: Steps | None = None,
     ) -> None:
         self._assignment = assignment
         self._journal = journal
         self._active = active
         self._grace_seconds = grace_seconds
-        self._steps = 0
+        self._steps = steps or Steps()
         self.ended = False
         self.own_error: dict[str, Any] | None = None
 
@@ -62,14 +70,21 @@ class RunDesk:
     async def emit_reasoning(self, text: str) -> None:
         await self._emit_delta("reasoning.delta", text)
 
-    async def step(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
-        self._steps += 1
-        number = self._steps
-        data = {"step": number, "name": _clean_name(name)}
-        await self._emit("step.started", data)
-        result = await fn(*args)
-        await self._emit("step.finished", data, wait=True)
-        return result
+    def step(self, name: str, fn: Callable[..., Awaitable[T]], *args: Any) -> Coroutine[Any, Any, T]:
+        # Numbered by the call, performed when it is awaited: see the rules of steps.py.
+        return self._perform_step(self._steps.number(_clean_name(name)), fn, args)
+
+    async def _perform_step(self, step: Step, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
+        kept = await self._steps.recall(step)
+        if kept is None:
+            data = {"step": step.number, "name": step.name}
+            await self._emit("step.started", data)
+            kept = await perform(step, fn, args)
+            result = kept if self._steps.keeps else None
+            await self._journal.append(
+                self._assignment.run_id, Entry("step.finished", data, result=result), wait=True
+            )
+        return read_result(kept)  # type: ignore[no-any-return]
 
     async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None:  # noqa: A002 - the wire's word
         data = {"tool_call_id": _clean_name(tool_call_id), "name": _clean_name(name), "input": input}
@@ -112,8 +127,8 @@ class RunDesk:
             piece = text[start : start + MAX_DELTA_CHARS]
             await self._journal.append(self._assignment.run_id, Entry(type_, {}, [piece]))
 
-    async def _emit(self, type_: str, data: dict[str, Any], *, wait: bool = False) -> None:
-        await self._journal.append(self._assignment.run_id, Entry(type_, data), wait=wait)
+    async def _emit(self, type_: str, data: dict[str, Any]) -> None:
+        await self._journal.append(self._assignment.run_id, Entry(type_, data))
 
     async def _emit_cut(self, type_: str, data: dict[str, Any], field: str) -> None:
         """Emit data whose one field is of any size and shape."""

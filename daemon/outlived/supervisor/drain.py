@@ -2,6 +2,7 @@
 
 1. From the first moment no run is started; runs that are there have ``drain_seconds`` to end by themselves.
 2. Then they are cancelled (``shutdown``) and have their grace; told twice, the daemon waits for nothing (``forced``).
+   Those that may be resumed are released: they go on at another daemon, or at this one's next start.
 3. Once the last agent has ended, the settlements have a deadline of their own. One that the database does not take
    until then stays unwritten: its run stays active, the log names it, and the daemon ends with status 1. The next
    owner settles it.

@@ -25,9 +25,11 @@ from outlived.rules.text import clean
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import read_stop
 from outlived.supervisor import Supervisor
+from outlived.supervisor.conclude import conclude, judge_lost_run
 from outlived.supervisor.desk import RunDesk
-from outlived.supervisor.judge import End, Outcome, judge
+from outlived.supervisor.judge import LOST, End, Release, judge
 from outlived.supervisor.registry import Active, Cause
+from outlived.supervisor.steps import Memory, Steps
 from outlived.supervisor.stop import apply_stop
 from outlived.supervisor.trust import read_clock
 
@@ -51,14 +53,17 @@ async def execute(
     """The run's task. ``committed_at``: when the run became ours."""
     try:
         log.info("run started", run_id=run.id, chat_id=run.chat_id, agent=run.agent)
-        desk = RunDesk(_assign(spec, run), supervisor.journal, active, supervisor.settings.run.grace_seconds)
+        desk = _open_desk(supervisor, spec, run, active)
         agent = pick_agent(supervisor, spec.agent, spec.command)
         end = await _perform(supervisor, agent, desk, run, active, committed_at)
         supervisor.registry.note_performed(active)
         if active.cause is Cause.LOST:
             log.warning("run lost: another owner has it", run_id=run.id)
             return
-        await _settle(supervisor, active, judge(end))
+        outcome = judge(end, resumable=_may_resume(spec) and active.mark is None)
+        if isinstance(outcome, Release) and outcome.reason == LOST:
+            outcome = await judge_lost_run(supervisor, run.id)
+        await conclude(supervisor, active, outcome)
     except (OwnershipLost, JournalRefused) as error:
         log.warning("run left to its next owner", run_id=run.id, reason=str(error))
     except Exception:
@@ -66,6 +71,20 @@ async def execute(
         log.exception("a run's task failed", run_id=run.id)
     finally:
         supervisor.registry.leave(active)
+
+
+def _may_resume(spec: RunSpec) -> bool:
+    """Whether the run may have a next attempt. A run bound to its client has lost it with its owner."""
+    return spec.on_owner_loss == "resume" and spec.detached
+
+
+def _open_desk(supervisor: Supervisor, spec: RunSpec, run: wire.Run, active: Active) -> RunDesk:
+    steps = Steps(keeps=_may_resume(spec))
+    grace = supervisor.settings.run.grace_seconds
+    desk = RunDesk(_assign(spec, run), supervisor.journal, active, grace, steps)
+    if run.attempt > 1:
+        steps.memory = Memory(supervisor, run.id, desk.note_end)
+    return desk
 
 
 def _assign(spec: RunSpec, run: wire.Run) -> Assignment:
@@ -100,10 +119,9 @@ async def _perform(
             if read_clock() - committed_at > HELD_UP_SECONDS:
                 await _read_mark(supervisor, run.id)
             await trio.lowlevel.checkpoint_if_cancelled()
-            supervisor.journal.append_nowait(
-                run.id,
-                Entry(Fact.STARTED.value, {"attempt": run.attempt, "owner": run.owner, "epoch": run.epoch}),
-            )
+            if run.started_at is None:  # else its claim has said so
+                data = {"attempt": run.attempt, "owner": run.owner, "epoch": run.epoch}
+                supervisor.journal.append_nowait(run.id, Entry(Fact.STARTED.value, data))
             await agent.perform(desk)
         except BaseException as error:  # noqa: BLE001 - an agent may raise anything; it ends its run only
             raised = error
@@ -143,8 +161,3 @@ async def _read_mark(supervisor: Supervisor, run_id: str) -> None:
         return  # the heartbeat brings it
     if found is not None and found.mark is not None:
         apply_stop(supervisor, run_id, found.mark)
-
-
-async def _settle(supervisor: Supervisor, active: Active, outcome: Outcome) -> None:
-    await supervisor.journal.settle(active.run_id, outcome.status.value, outcome.error, active.mark)
-    log.info("run settled", run_id=active.run_id, status=outcome.status.value)

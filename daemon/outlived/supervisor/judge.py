@@ -1,9 +1,12 @@
-"""What an end means: pure, from what was seen of it to the run's outcome.
+"""What an end means: pure, from what was seen of it to the run's outcome, or to its release.
 
 1. A run is aborted if the cancel reached its agent before it ended; what the agent said on the way is lost.
 2. A command that ended by itself before our first signal ended by itself, whatever was asked meanwhile.
 3. A run that was stopped has no error; other cancels say why.
 4. A lost ownership has no outcome here: the next owner writes it.
+5. A run that may be resumed and was cancelled only because its daemon ends, or could not be heard, has no outcome
+   yet: it is released. Attempts that were lost with their owner are counted, those that a daemon ended in good order
+   are not: restarts that somebody asked for never use a run up.
 
 Not here: running the agent (``execute.py``), writing the outcome (the journal).
 """
@@ -22,16 +25,19 @@ from outlived.supervisor.registry import Cause
 
 MAX_ERROR_BYTES = 32 << 10
 
+LOST, SHUTDOWN = "owner_lost", "shutdown"
+"""Why a run is released."""
 OWNER_LOST: dict[str, Any] = {
-    "code": "owner_lost",
+    "code": LOST,
     "message": "the daemon that ran it died or could not be heard",
 }
 _ABORTS: dict[Cause, dict[str, Any] | None] = {
     Cause.STOP: None,
-    Cause.SHUTDOWN: {"code": "shutdown", "message": "the daemon was stopped"},
+    Cause.SHUTDOWN: {"code": SHUTDOWN, "message": "the daemon was stopped"},
     Cause.FORCED: {"code": "forced", "message": "the daemon was told twice to stop"},
     Cause.DISTRUST: OWNER_LOST,
 }
+_RELEASES = {Cause.SHUTDOWN: SHUTDOWN, Cause.FORCED: SHUTDOWN, Cause.DISTRUST: LOST}
 
 
 @attrs.frozen
@@ -53,15 +59,36 @@ class Outcome:
     error: dict[str, Any] | None = None
 
 
-def judge(end: End) -> Outcome:
-    """The outcome of an end that is ours to write."""
+@attrs.frozen
+class Release:
+    """No outcome yet: the run is given back, and its next attempt goes on."""
+
+    reason: str
+
+
+def judge(end: End, *, resumable: bool = False) -> Outcome | Release:
+    """The outcome of an end that is ours to write. ``resumable``: asked for, and not asked to stop."""
     if end.own:
         return _by_error(end.own_error)
     if end.cancelled and end.cause is not None:
+        if resumable and end.cause in _RELEASES:
+            return Release(_RELEASES[end.cause])
         return Outcome(Status.ABORTED, _ABORTS[end.cause])
     if end.raised is not None:
         return _by_error(describe(end.raised))
     return Outcome(Status.SUCCEEDED)
+
+
+def judge_loss(*, resumable: bool, lost: int, max_attempts: int) -> Outcome | Release:
+    """What becomes of a run whose attempt ended with its owner; ``lost``: attempts that ended so before."""
+    if not resumable:
+        return Outcome(Status.ABORTED, OWNER_LOST)
+    if lost + 1 < max_attempts:
+        return Release(LOST)
+    message = (
+        f"{lost + 1} attempts were lost with the daemons that made them, and there are no more than that"
+    )
+    return Outcome(Status.FAILED, {"code": "too_many_attempts", "message": message})
 
 
 def _by_error(error: dict[str, Any] | None) -> Outcome:

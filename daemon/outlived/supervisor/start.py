@@ -1,7 +1,8 @@
 """The one door in: everything that starts a run comes through here.
 
 1. The request is checked before anything is stored; the reply leaves after the commit.
-2. A chat held by a dead owner is freed here, at once: a dead daemon never makes a chat answer 409.
+2. A chat held by a dead owner is freed here, at once: a dead daemon never makes a chat answer 409, unless its run is to
+   be resumed: that one keeps its chat.
 3. Only the daemon's own user and root may send a command, a directory or an environment.
 
 Not here: the slot itself (a unique index, and the journal's plan), who may use a workspace (``server``).
@@ -77,8 +78,6 @@ def check(supervisor: Supervisor, params: wire.RunStartParams, caller: Caller) -
     for field in ("command", "cwd", "env"):
         if getattr(params, field) is not None and not caller.trusted:
             raise errors.Forbidden(f"cannot accept {field}: only the daemon's own user and root may send one")
-    if params.on_owner_loss == "resume":
-        raise errors.Unsupported('cannot start a run with on_owner_loss "resume": not served yet')
     if isinstance(params.input, list):
         _check_parts(params.input)
     if params.metadata is not None and len(msgspec.json.encode(params.metadata)) > wire.MAX_METADATA_BYTES:
@@ -160,6 +159,8 @@ async def _free_slot(supervisor: Supervisor, run_id: str) -> bool:
         return False
     elif await reap(supervisor, holder) or await _is_taken(supervisor, run_id, holder):
         await take_over(supervisor, [run_id])
+        if await _is_kept(supervisor, run_id):
+            return False
     else:
         return False
     with trio.move_on_after(FREE_SECONDS), supervisor.hub.watch(run_id) as watched:
@@ -171,6 +172,12 @@ async def _is_taken(supervisor: Supervisor, run_id: str, holder: OwnerRow) -> bo
     """Whether another daemon was quicker with that dead owner."""
     now = await read_holder(supervisor.store.sweep, run_id)
     return now is None or now.id != holder.id or now.dead
+
+
+async def _is_kept(supervisor: Supervisor, run_id: str) -> bool:
+    """Whether that run is to be resumed, and has its chat until it ends."""
+    run = await supervisor.store.reads.get_run(run_id)
+    return run is not None and run.finished_at is None and run.on_owner_loss == "resume"
 
 
 async def _read_answer(supervisor: Supervisor, answer: StartAnswer, spec: RunSpec) -> tuple[wire.Run, bool]:

@@ -1,18 +1,19 @@
-"""Runs of dead owners: declaring an owner dead, taking its runs, killing their processes, settling them.
+"""Runs of dead owners: declaring an owner dead, taking its runs, killing their processes, settling or releasing them.
 
 1. An owner is declared dead by one statement under its row's lock; from then on its fence is shut.
 2. Its runs are taken by this owner's own journal, under this owner's own fence, a bounded number at a time.
-3. Processes are killed outside every transaction, and before their run is settled.
+3. Processes are killed outside every transaction, and before their run is settled or released. A run of which one
+   could not be killed is not released: its next attempt would be beside it.
 4. This daemon's own owner is never judged here.
+5. A run that was released and not claimed is settled when it is taken: to be stopped, or given up by the backstop.
 
-Not here: the rule (``rules/leases.py``), when to look (``chores/sweeper.py``).
+Not here: the rule (``rules/leases.py``), when to look (``chores/sweeper.py``), claiming what was released
+(``claim.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 import structlog
@@ -22,20 +23,19 @@ from outlived import processes
 from outlived.journal.items import Entry, JournalRefused, OwnershipLost, Taken, Ticket
 from outlived.rules.leases import ProcessIdentity, Verdict, judge_process
 from outlived.rules.message import SHAPING
-from outlived.rules.run import Event, Fact
+from outlived.rules.run import Event, Fact, Status
 from outlived.store.owners import OwnerRow, StopMark, declare_dead, end_silent_journals
-from outlived.store.postgres import DatabaseLost, QueryRefused
+from outlived.store.postgres import QueryRefused
 from outlived.store.stops import read_processes, read_stop
 from outlived.supervisor import Supervisor
-from outlived.supervisor.judge import OWNER_LOST
+from outlived.supervisor.conclude import conclude, judge_lost_run
+from outlived.supervisor.insist import insist
+from outlived.supervisor.judge import OWNER_LOST, Outcome, Release
 from outlived.supervisor.registry import Active
 
 log = structlog.get_logger("outlived.takeover")
 
 KILL_SECONDS = 15.0
-RETRY_SECONDS = 1.0
-
-T = TypeVar("T")
 
 
 def is_dead(supervisor: Supervisor, owner: OwnerRow) -> bool:
@@ -88,7 +88,7 @@ async def _declare_dead(supervisor: Supervisor, owner: OwnerRow, *, proved: bool
 
 
 async def take_over(supervisor: Supervisor, run_ids: list[str]) -> int:
-    """Take those of the runs that are nobody's and settle them; how many. Raises DatabaseLost, OwnershipLost.
+    """Take those of the runs that are nobody's and settle or release them; how many. Raises DatabaseLost, OwnershipLost.
 
     The work has a task of its own among the runs: whoever asked for it may be cancelled, a run that was taken
     is settled all the same.
@@ -103,11 +103,13 @@ async def _take_over(supervisor: Supervisor, run_ids: list[str], answer: Ticket[
         taken = await supervisor.journal.take(run_ids)
         actives = [supervisor.registry.enter(run.run_id, performing=False) for run in taken]
         try:
+            alive: list[str] = []
             if taken:
-                await _insist(supervisor, partial(_kill_processes, supervisor, [run.run_id for run in taken]))
+                kill = partial(_kill_processes, supervisor, [run.run_id for run in taken])
+                alive = await insist(supervisor, kill)
             async with trio.open_nursery() as nursery:
                 for run, active in zip(taken, actives, strict=True):
-                    nursery.start_soon(_settle_lost, supervisor, run, active)
+                    nursery.start_soon(_conclude_lost, supervisor, run, active, run.run_id in alive)
         finally:
             for active in actives:
                 supervisor.registry.leave(active)
@@ -117,21 +119,11 @@ async def _take_over(supervisor: Supervisor, run_ids: list[str], answer: Ticket[
         answer.resolve(len(taken))
 
 
-async def _insist(supervisor: Supervisor, work: Callable[[], Awaitable[T]]) -> T:
-    """Do it however long the database is away, as long as the runs that were taken are ours."""
-    while True:
-        try:
-            return await work()
-        except DatabaseLost:
-            if supervisor.journal.lost.is_set():
-                raise OwnershipLost(
-                    "cannot go on with runs that were taken: this owner is dead itself"
-                ) from None
-            await trio.sleep(RETRY_SECONDS)
+async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> list[str]:
+    """Kill what those runs still have on this host, found by their recorded process and by their environment.
 
-
-async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> None:
-    """What those runs still have on this host, found by their recorded process and by their environment."""
+    Answers with the runs of which something lives on.
+    """
     recorded = await read_processes(supervisor.store.sweep, run_ids)
     leaders: dict[str, ProcessIdentity | None] = dict.fromkeys(run_ids)
     leaders.update({run_id: process.identity for run_id, process in recorded.items()})
@@ -140,21 +132,25 @@ async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> None:
         left = await processes.kill_run_processes(leaders)
     if left:
         log.error("cannot kill every process of runs of a dead owner", run_ids=left)
+    return left
 
 
-async def _settle_lost(supervisor: Supervisor, run: Taken, active: Active) -> None:
-    """Complete the run's message from its log, then settle it for its dead owner."""
+async def _conclude_lost(supervisor: Supervisor, run: Taken, active: Active, alive: bool) -> None:
+    """Complete the run's message from its log, then settle or release it for its dead owner."""
     try:
-        marked = await _insist(supervisor, partial(_complete_draft, supervisor, run))
-        found = await _insist(supervisor, partial(read_stop, supervisor.store.sweep, run.run_id))
+        marked = await insist(supervisor, partial(_complete_draft, supervisor, run))
+        found = await insist(supervisor, partial(read_stop, supervisor.store.sweep, run.run_id))
         mark: StopMark | None = found.mark if found else None
-        if mark is not None and not marked and active.mark is None:  # else the heartbeat was quicker
+        if mark is not None and active.mark is None:  # else the heartbeat was quicker
             active.mark = mark
             data = {"by": mark.by, "reason": mark.reason, "requested_at": mark.requested_at}
-            supervisor.journal.append_nowait(run.run_id, Entry(Fact.STOP_REQUESTED.value, data))
-        error = None if mark is not None else OWNER_LOST  # a run that was stopped has no error
-        await supervisor.journal.settle(run.run_id, "aborted", error, mark)
-        log.warning("run settled for its dead owner", run_id=run.run_id)
+            if not marked:
+                supervisor.journal.append_nowait(run.run_id, Entry(Fact.STOP_REQUESTED.value, data))
+        outcome: Outcome | Release = Outcome(Status.ABORTED, None if mark is not None else OWNER_LOST)
+        if mark is None and not alive and not run.released:
+            outcome = await judge_lost_run(supervisor, run.run_id)
+        log.warning("run taken from its dead owner", run_id=run.run_id)
+        await conclude(supervisor, active, outcome)
     except (OwnershipLost, JournalRefused, QueryRefused) as error:
         log.warning("run left to its next owner", run_id=run.run_id, reason=str(error))
 

@@ -110,10 +110,23 @@ class _View:
                 self._doing = ""
                 got = "got an error:" if data.get("is_error") else "got"
                 self._screen.say(f"{got} {_brief(data.get('output'))}", "dim")
+            case _:
+                self._show_life(event.type, data)
+
+    def _show_life(self, type_: str, data: dict[str, Any]) -> None:
+        """What happens to the run, beside what its agent does."""
+        match type_:
             case "run.waiting":
                 self._doing = "waiting for a person"
             case "run.resumed":
                 self._doing = ""
+            case "run.released":
+                self._doing = "waiting for a daemon"
+                why = "stops" if data.get("reason") == "shutdown" else "died"
+                self._screen.say(f"its daemon {why}; the next one that can begins it again", "dim")
+            case "run.started" if data.get("attempt", 1) > 1:
+                self._doing = ""
+                self._screen.say(f"attempt {data['attempt']}", "dim")
             case "run.stop_requested":
                 self._doing = "stopping"
                 self._screen.say(f"a stop was asked for by {data.get('by')}", "dim")

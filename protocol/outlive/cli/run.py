@@ -47,6 +47,11 @@ def add(commands: Commands) -> None:
     following.add_argument("-d", "--detach", action="store_true", help="print the run's id and do not follow")
     parser.add_argument("--attached", action="store_true", help="stop the run when this command ends")
     parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="if its daemon dies or stops, begin it again with its finished steps",
+    )
+    parser.add_argument(
         "--on-active", choices=("reject", "join"), default="reject", help="if the chat is busy"
     )
     parser.add_argument("--key", metavar="KEY", help="an idempotency key: the same key finds the same run")
@@ -70,6 +75,7 @@ async def act(options: Options, screen: Screen) -> int:
             on_active=options.on_active,
             idempotency_key=options.key,
             detached=not options.attached,
+            on_owner_loss="resume" if options.resume else "abort",
             env=dict(options.env) if options.env else None,
             metadata=options.metadata,
         )
@@ -97,6 +103,8 @@ def _what(options: Options) -> dict[str, Any]:
         )
     if options.attached and options.detach:
         raise UsageError("cannot both leave at once (--detach) and stop the run on leaving (--attached)")
+    if options.attached and options.resume:
+        raise UsageError("cannot resume (--resume) a run that ends with this command (--attached)")
     cwd = None if options.cwd is None else str(Path(options.cwd).absolute())
     if options.agent is not None:
         return {"agent": options.agent, "cwd": cwd}

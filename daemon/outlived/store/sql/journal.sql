@@ -152,6 +152,13 @@ SELECT run_id, seq, epoch, %(at)s::timestamptz, type, data
 FROM unnest(%(run_ids)s::uuid[], %(seqs)s::bigint[], %(epochs)s::bigint[], %(types)s::text[], %(datas)s::text[])
      AS n (run_id, seq, epoch, type, data);
 
+-- name: insert_steps
+-- What steps have returned, with the events that say so: the run's next attempt will not perform them again.
+INSERT INTO outlived.steps (run_id, position, name, result, seq)
+SELECT run_id, position, name, result, seq
+FROM unnest(%(run_ids)s::uuid[], %(positions)s::int[], %(names)s::text[], %(results)s::text[], %(seqs)s::bigint[])
+     AS n (run_id, position, name, result, seq);
+
 -- name: commit
 COMMIT;
 

@@ -54,14 +54,16 @@ UPDATE outlived.owners SET dead_at = clock_timestamp(), dead_reason = 'retired'
 WHERE id = %(me)s AND dead_at IS NULL;
 
 -- name: read_takeable
--- Unsettled runs that are nobody's: of dead owners at once; without an owner (and not of a configured agent
--- that this daemon has) only after the backstop, and never queued or waiting ones.
+-- Unsettled runs that are nobody's: of dead owners at once, and so those without an owner that somebody wants
+-- stopped; others without an owner (and not of a configured agent that this daemon has) only after the backstop,
+-- and never queued or waiting ones.
 SELECT r.id FROM outlived.runs r
 JOIN outlived.owners o ON o.id = r.owner
 WHERE r.status NOT IN {terminal} AND o.dead_at IS NOT NULL
 UNION ALL
 SELECT r.id FROM outlived.runs r
 WHERE r.owner IS NULL AND r.status IN ('pending', 'running')
-  AND %(backstop_open)s AND r.updated_at < clock_timestamp() - make_interval(secs => %(backstop)s)
-  AND (r.agent IS NULL OR r.agent <> ALL(%(agents)s))
+  AND (r.stop_requested_at IS NOT NULL
+       OR (%(backstop_open)s AND r.updated_at < clock_timestamp() - make_interval(secs => %(backstop)s)
+           AND (r.agent IS NULL OR r.agent <> ALL(%(agents)s))))
 LIMIT %(limit)s;
