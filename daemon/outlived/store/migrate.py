@@ -33,7 +33,7 @@ class Migration:
     file: str
 
 
-MIGRATIONS = (Migration(1, 1, "0001_runs.sql"),)
+MIGRATIONS = (Migration(1, 1, "0001_runs.sql"), Migration(3, 1, "0003_retention.sql"))
 NEWEST = MIGRATIONS[-1].version
 
 
