@@ -21,21 +21,22 @@ RUN_LIMIT = 1000
 
 @attrs.frozen
 class Pruned:
-    """What one piece removed. ``runs``: those that it touched; ``whole``: of them without any event now."""
+    """What one piece removed.
+
+    ``runs``: those that it touched; ``whole``: of them without any event now; ``upto``: when the last one was settled.
+    """
 
     events: int
     runs: int
     whole: int
-
-    def __add__(self, other: Pruned) -> Pruned:
-        return Pruned(self.events + other.events, self.runs + other.runs, self.whole + other.whole)
+    upto: str | None
 
 
-async def prune_piece(link: Link, *, keep_seconds: float, events: int) -> Pruned:
+async def prune_piece(link: Link, *, keep_seconds: float, events: int, since: str | None = None) -> Pruned:
     """Remove at most ``events`` events of runs settled more than ``keep_seconds`` ago, those of the oldest first.
 
-    Raises DatabaseLost, QueryRefused.
+    ``since``: those settled before are not looked at. Raises DatabaseLost, QueryRefused.
     """
-    params = {"keep": keep_seconds, "events": events, "runs": RUN_LIMIT}
-    [[(gone, runs, whole)]] = await link.transact([(SQL["prune"], params)])
-    return Pruned(gone, runs, whole)
+    params = {"keep": keep_seconds, "events": events, "runs": RUN_LIMIT, "since": since}
+    _, [row] = await link.transact([(SQL["plan_quickly"], {}), (SQL["prune"], params)])
+    return Pruned(*row)
