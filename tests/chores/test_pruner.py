@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from outlived.chores import pruner as room
 from outlived.chores.pruner import DAY_SECONDS, Pace, prune
 from outlived.chores.sweeper import sweep_all
+from outlived.identifiers import make_id
 from outlived.journal.hub import Hub
 from outlived.journal.tail import LogPruned, Tail
 from outlived.settings import EventSettings
@@ -459,7 +460,7 @@ async def test_a_message_read_while_its_log_is_pruned_is_complete(database, whol
 
 @pytest.fixture(scope="module")
 def readers_database(postgres):
-    """A database for the readers below, who begin each time with nothing in it."""
+    """A database for the readers below; each time they leave nothing in it to prune."""
     dsn = postgres.create_database()
     make_schema(dsn)
     return dsn
@@ -467,15 +468,15 @@ def readers_database(postgres):
 
 LOG = """
 WITH chat AS (INSERT INTO outlived.chats (workspace, chat_id, created_at, active_at)
-              VALUES ('w', 'c', clock_timestamp(), clock_timestamp())),
+              VALUES ('w', %(chat)s, clock_timestamp(), clock_timestamp())),
 run AS (INSERT INTO outlived.runs (id, workspace, chat_id, position, agent, input, trigger, peer_uid, message_id,
             detached, on_owner_loss, status, created_at, updated_at, finished_at, last_seq)
-        VALUES (gen_random_uuid(), 'w', 'c', 1, 'demo', '""', 'user', 0, gen_random_uuid(), true, 'abort',
+        VALUES (gen_random_uuid(), 'w', %(chat)s, 1, 'demo', '""', 'user', 0, gen_random_uuid(), true, 'abort',
             'succeeded', clock_timestamp(), clock_timestamp(), clock_timestamp() - interval '1 day', %(last)s)
         RETURNING id, message_id),
 message AS (INSERT INTO outlived.messages (id, workspace, chat_id, run_id, position, role, status, as_of_seq,
             created_at, updated_at)
-        SELECT message_id, 'w', 'c', id, 2, 'assistant', 'completed', %(last)s, clock_timestamp(), clock_timestamp()
+        SELECT message_id, 'w', %(chat)s, id, 2, 'assistant', 'completed', %(last)s, clock_timestamp(), clock_timestamp()
         FROM run),
 log AS (INSERT INTO outlived.events
         SELECT id, n, 1, clock_timestamp(), CASE WHEN n = %(last)s THEN 'run.settled' ELSE 'data' END, '{"n":1}'
@@ -508,9 +509,7 @@ def test_a_reader_has_no_gap_whatever_is_pruned_under_it(
 async def read_and_prune(dsn, last, cursors, story):
     pool, link = LinkPool(dsn, "reads", 1), Link(dsn, "sweep")
     try:
-        await link.query("TRUNCATE outlived.chats CASCADE")
-        await link.query("TRUNCATE outlived.messages, outlived.events, outlived.steps")
-        [(run_id,)] = await link.query(LOG, {"last": last})
+        [(run_id,)] = await link.query(LOG, {"last": last, "chat": make_id()})
         first = 1
         with Hub().watch(run_id) as watched:
             tails = [Tail(watched, Reads(pool, 1 << 20), cursor) for cursor in cursors]
@@ -524,6 +523,7 @@ async def read_and_prune(dsn, last, cursors, story):
                 await read_on(tails[number % len(tails)], first, last)
             for tail in tails:
                 assert tail.cursor == last or tail.cursor + 1 < first
+        await prune_piece(link, keep_seconds=60, events=ALL)
     finally:
         pool.close()
         link.close()
