@@ -24,6 +24,7 @@ import trio
 from outlived import __version__
 from outlived.agents.table import open_agents
 from outlived.chores.heartbeat import beat
+from outlived.chores.pruner import prune
 from outlived.chores.sweeper import sweep, sweep_all
 from outlived.home import HomeRefused, open_home
 from outlived.journal.hub import Hub
@@ -167,6 +168,7 @@ async def _live_here(
         await sweep_all(supervisor)
         services.start_soon(keep, "term watch", partial(watch_term, supervisor))
         services.start_soon(keep, "sweeper", partial(sweep, supervisor))
+        services.start_soon(keep, "pruner", partial(prune, supervisor))
         services.start_soon(keep, "tail poller", partial(watch_elsewhere, hub, store.reads, journal.owns))
         clean = await _serve(supervisor, sock, ears)
         runs.cancel_scope.cancel()

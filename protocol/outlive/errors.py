@@ -107,7 +107,9 @@ class IdempotencyMismatch(OutliveError):
 
 
 class CursorExpired(OutliveError):
-    """Events after this cursor are no longer kept; ``data.first_seq`` is the oldest kept one."""
+    """Events after this cursor are no longer kept; ``data.first_seq`` is the oldest kept one (one after
+    ``data.last_seq``: none is). The run and its message are kept.
+    """
 
     code = 410
     type = "cursor_expired"

@@ -4,7 +4,8 @@
    nothing skipped, whichever daemon answers next: an event was only ever sent after its commit.
 2. A tail has a connection of its own, and reads it only while somebody waits for an event: a slow consumer stops
    the daemon's sending by the socket's own buffers and delays no other call. At most one chunk of events is held.
-3. ``draining`` ends a subscription, not a tail: the next daemon is asked to go on.
+3. ``draining`` ends a subscription, not a tail: the next daemon is asked to go on. So is the same one after
+   ``cursor_expired``: it answers with the error, which says what is kept.
 
 Not here: how long to try again (``patience.py``).
 """
@@ -51,6 +52,7 @@ class Tail:
         self._received: int | None = params.get("after_seq")
         self._events: deque[Event] = deque()
         self._drained = False
+        self._expired = False
         self.tailed: RunTailed | None = None
         self.last_seq: int | None = self._received
         self.end: TailEnd | None = None
@@ -106,6 +108,9 @@ class Tail:
             if self._drained:
                 self._drained = False
                 raise ConnectionLost("the daemon is stopping")
+            if self._expired:
+                self._expired = False
+                await self.aclose()
             if self._connection is None:
                 await self._subscribe()
             else:
@@ -161,6 +166,8 @@ class Tail:
                 end = understand(TailEnd, message.params)
                 if end.reason == "draining":
                     self._drained = True
+                elif end.reason == "cursor_expired":
+                    self._expired = True
                 else:
                     self.end = end
 

@@ -51,7 +51,7 @@ StopOutcome = Literal["already_settled", "stopped", "stopping"]
 MessageRole = Literal["user", "assistant", "system"]
 MessageStatus = Literal["streaming", "completed", "failed", "aborted"]
 ServerState = Literal["serving", "draining", "degraded"]
-TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining"]
+TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining", "cursor_expired"]
 ErrorCode = Literal[
     "exit_status", "signal", "exception", "owner_lost", "too_many_attempts", "nondeterminism", "process_lost",
     "output_limit", "agent_unavailable", "shutdown", "forced", "limit",

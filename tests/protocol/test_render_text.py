@@ -104,6 +104,22 @@ def test_run_page_has_everything():
     assert "null" not in page
 
 
+@pytest.mark.parametrize(
+    ("first", "events", "cut"),
+    [
+        (1, "1 to 9", "(cut: the run's events hold all, see outlive tail)"),
+        (5, "5 to 9 (earlier ones are no longer kept)", "(cut)"),
+        (10, "9, no longer kept", "(cut)"),
+    ],
+)
+def test_run_page_says_which_events_are_kept(first, events, cut):
+    """A page says which of the run's events there are still, and sends nobody to events that are gone."""
+    page = run_page(a_run(first_seq=first, last_seq=9), a_message(truncated=True))
+    [line] = [line for line in page if line.startswith("events ")]
+    assert line.split(maxsplit=1)[1] == events
+    assert f"it said {cut}" in page
+
+
 def test_limits_have_units():
     """A daemon's limits are shown in words, each with its unit."""
     limits = {"client_line_bytes": 1 << 20, "linger_seconds": 10, "subscriptions": 1024, "tiny_bytes": 10}

@@ -231,6 +231,32 @@ def test_daemon_that_does_not_answer_times_out(backend, path):
 
 
 @on_both
+def test_events_that_go_under_a_tail_are_an_error(backend, path):
+    """When the daemon no longer keeps what comes next, all before it is handed out, then CursorExpired is raised."""
+
+    def forgetting(conversation, request):
+        if request["params"]["after_seq"] == 0:
+            conversation.reply(request, wire.RunTailed("s1", a_run(), None, 0))
+            conversation.event(1, *LOG[0])
+            conversation.event(2, *LOG[1])
+            conversation.end("cursor_expired", 2)
+        else:
+            assert request["params"]["after_seq"] == 2
+            conversation.error(request, errors.CursorExpired("cannot tail", first_seq=10, last_seq=9))
+
+    async def main():
+        seen = []
+        async with connect(path) as client:
+            with pytest.raises(errors.CursorExpired) as caught:
+                await note(client.tail(RUN_ID), seen)
+        assert seen == [1, 2]
+        assert caught.value.data == {"first_seq": 10, "last_seq": 9}
+
+    with ScriptedDaemon(path, script(run_tail=forgetting)):
+        anyio.run(main, backend=backend)
+
+
+@on_both
 def test_cancelled_iteration_goes_on(backend, path):
     """A consumer that stops waiting for the next event and comes back misses nothing, on the same connection."""
     go = []

@@ -34,6 +34,9 @@ def check_history(
     )  # else strays are found too
     with psycopg.connect(dsn) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        stepped = {
+            str(run_id) for (run_id,) in connection.execute("SELECT DISTINCT run_id FROM outlived.steps")
+        }
         runs = _read(connection, f"SELECT * FROM outlived.runs {here}", workspace)
         events = _read(connection, f"SELECT * FROM outlived.events {of_here} ORDER BY run_id, seq", workspace)
         messages = {
@@ -51,6 +54,8 @@ def check_history(
     for run in runs:
         log = logs.get(run["id"], [])
         problems = _check_run(run, log, messages[run["message_id"]], message_limit)
+        if run["pruned_at"] is not None and run["id"] in stepped:
+            problems.append("it is pruned, and its steps are there")
         wrong += [f"run {run['id']}: {problem}" for problem in problems]
     return wrong
 
@@ -100,9 +105,10 @@ def _check_slots(runs: list[dict[str, Any]]) -> list[str]:
 def _check_run(
     run: dict[str, Any], log: list[dict[str, Any]], message: dict[str, Any], limit: int
 ) -> list[str]:
-    first = run["first_seq"]
-    if [event["seq"] for event in log] != list(range(first, first + len(log))):
-        return [f"its log is not dense from {first}: {[event['seq'] for event in log]}"]
+    if run["first_seq"] > 1:
+        return _check_pruned(run, log, message)
+    if [event["seq"] for event in log] != list(range(1, len(log) + 1)):
+        return [f"its log is not dense: {[event['seq'] for event in log]}"]
     wrong = []
     settled_at = [event["seq"] for event in log if event["type"] == "run.settled"]
     if settled_at != ([run["last_seq"]] if run["status"] in TERMINAL else []):
@@ -110,10 +116,22 @@ def _check_run(
     epochs = [event["epoch"] for event in log]
     if epochs != sorted(epochs):
         wrong.append(f"epochs fall: {epochs}")
-    if first > 1:
-        return wrong  # a pruned log has no fold
     facts = [Event(event["seq"], event["at"], event["type"], json.loads(event["data"])) for event in log]
     return wrong + _check_fold(run, facts) + _check_message(run, facts, message, limit)
+
+
+def _check_pruned(run: dict[str, Any], log: list[dict[str, Any]], message: dict[str, Any]) -> list[str]:
+    """A pruned log has no fold: what is left of it is its end, and its message holds what it said."""
+    first, last, wrong = run["first_seq"], run["last_seq"], []
+    if run["status"] not in TERMINAL:
+        wrong.append(f"its log begins at {first}, and it is {run['status']}")
+    if [event["seq"] for event in log] != list(range(first, last + 1)):
+        wrong.append(f"its log is not {first} to {last}: {[event['seq'] for event in log]}")
+    if log and [event["seq"] for event in log if event["type"] == "run.settled"] != [last]:
+        wrong.append("its log does not end with run.settled")
+    if (run["pruned_at"] is not None) != (first > last):
+        wrong.append(f"pruned_at is {run['pruned_at']}, its log {first} to {last}")
+    return wrong + _check_message_end(run, message)
 
 
 def _check_fold(run: dict[str, Any], facts: list[Event]) -> list[str]:
@@ -138,14 +156,19 @@ def _check_fold(run: dict[str, Any], facts: list[Event]) -> list[str]:
 
 
 def _check_message(run: dict[str, Any], facts: list[Event], message: dict[str, Any], limit: int) -> list[str]:
-    wanted = MESSAGE_STATUS.get(run["status"], "streaming")
-    wrong = [] if message["status"] == wanted else [f"message {message['status']}, run {run['status']}"]
+    wrong = _check_message_end(run, message)
     draft = Draft(limit)
     for fact in facts:
         if fact.seq <= message["as_of_seq"]:
             draft.add(fact)
     if message["content"] != read_content(draft.parts) or json.loads(message["parts"]) != draft.parts:
         wrong.append("its message is not what its log says")
+    return wrong
+
+
+def _check_message_end(run: dict[str, Any], message: dict[str, Any]) -> list[str]:
+    wanted = MESSAGE_STATUS.get(run["status"], "streaming")
+    wrong = [] if message["status"] == wanted else [f"message {message['status']}, run {run['status']}"]
     if run["status"] in TERMINAL and message["as_of_seq"] != run["last_seq"]:
         wrong.append(f"its message ends at event {message['as_of_seq']}, its log at {run['last_seq']}")
     return wrong

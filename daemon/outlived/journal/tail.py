@@ -4,6 +4,8 @@ There is one path: "give me what is after my cursor", from the hub's ring or fro
 A gap between backlog and live cannot even be said. For runs that another daemon owns, ``watch_elsewhere``
 asks the database how far they are, one question for all of them.
 
+Old events of settled runs are pruned, also under a reader: what comes next is then ``LogPruned``, never a gap.
+
 Not here: subscriptions and sockets (``server``), who may read (``server``).
 """
 
@@ -23,6 +25,10 @@ from outlived.store.reads import LoggedEvent, Reads
 POLL_SECONDS = 0.5
 
 
+class LogPruned(Exception):
+    """The event after this cursor is no longer kept."""
+
+
 class Tail:
     """One cursor on one watched run. ``cursor`` is the sequence number of the last event handed out."""
 
@@ -33,13 +39,21 @@ class Tail:
         self.settled = False
 
     async def read(self) -> list[LoggedEvent]:
-        """The next events, at most a page; empty when there are none yet. Raises DatabaseLost."""
+        """The next events, at most a page; empty when there are none yet. Raises DatabaseLost, LogPruned."""
         page = self._watched.read_after(self.cursor)
         if page is None:
-            page = await self._reads.list_events(self._watched.run_id, self.cursor)
+            page = await self._read_stored()
         if page:
             self.cursor = page[-1].seq
             self.settled = page[-1].type == Fact.SETTLED
+        return page
+
+    async def _read_stored(self) -> list[LoggedEvent]:
+        run_id, next_seq = self._watched.run_id, self.cursor + 1
+        page = await self._reads.list_events(run_id, self.cursor)
+        first_seq = page[0].seq if page else await self._reads.read_first_seq(run_id)
+        if first_seq > next_seq:
+            raise LogPruned(f"cannot go on with run {run_id}: its event {next_seq} is no longer kept")
         return page
 
     async def read_next(self) -> list[LoggedEvent]:

@@ -3,7 +3,7 @@
 1. The reply comes first, then events, dense and in order, then exactly one ``run/tail_end``.
 2. A page is read only when the connection has room for it, one subscription at a time: a connection's memory
    does not grow with its subscriptions.
-3. A database that is away delays a tail, it does not end it.
+3. A database that is away delays a tail, it does not end it. Events that are pruned before they were read do.
 
 Not here: where events come from (``journal/tail.py``).
 """
@@ -16,7 +16,7 @@ import trio
 
 from outlive import wire
 from outlive.peer import encode_event, encode_notification
-from outlived.journal.tail import Tail
+from outlived.journal.tail import LogPruned, Tail
 from outlived.server.session import Session
 from outlived.store.postgres import DatabaseLost
 
@@ -47,7 +47,10 @@ class Subscription:
         """Deliver to the end."""
         try:
             with self._scope:
-                self._reason = await self._deliver()
+                try:
+                    self._reason = await self._deliver()
+                except LogPruned:
+                    self._reason = "cursor_expired"
             end = wire.TailEnd(self.id, self.run_id, self._reason, self.cursor)
             self.session.outbox.add(encode_notification("run/tail_end", end))
         finally:

@@ -1,9 +1,9 @@
 """The store: the only room that speaks SQL.
 
 ``Store`` names the connections by purpose; each is used by one actor: ``journal`` by the journal's writer,
-``heartbeat`` and ``sweep`` by the chores of those names, ``stops`` for stop marks, ``reads`` for everything that
-only looks. The modules: ``postgres`` (waiting on Trio), ``migrate``, ``reads``, ``stops``, ``owners``,
-``batches`` (the journal's two halves), ``embedded`` (our own Postgres).
+``heartbeat`` by the chore of that name, ``sweep`` by the sweeper and, in short pieces, the pruner, ``stops`` for stop
+marks, ``reads`` for everything that only looks. The modules: ``postgres`` (waiting on Trio), ``migrate``, ``reads``,
+``stops``, ``owners``, ``retention``, ``batches`` (the journal's two halves), ``embedded`` (our own Postgres).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Migration:
     file: str
 
 
-MIGRATIONS = (Migration(1, 1, "0001_runs.sql"),)
+MIGRATIONS = (Migration(1, 1, "0001_runs.sql"), Migration(2, 1, "0002_retention.sql"))
 NEWEST = MIGRATIONS[-1].version
 
 

@@ -3,6 +3,7 @@
 1. Reading changes nothing and takes no locks; every answer is one statement, one snapshot.
 2. A message is the stored one with the run's later events folded in: it is never behind the row it comes with.
 3. A page is bounded in rows by the caller and in bytes here.
+4. A log may be settled and pruned between a message and its later events: then both are read again, and complete.
 
 Not here: who may read what (``server``), writing (``batches.py``), live events (``journal/hub.py``).
 """
@@ -10,7 +11,7 @@ Not here: who may read what (``server``), writing (``batches.py``), live events 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
 import attrs
 import msgspec
@@ -72,12 +73,10 @@ class Reads:
         return read_run(rows[0]) if rows else None
 
     async def get_run_and_message(self, run_id: str) -> tuple[wire.Run, wire.Message] | None:
-        rows = await self.pool.query(SQL["read_run_and_message"], {"run_id": run_id})
-        return await self._complete(rows[0]) if rows else None
+        return await self._read_complete(SQL["read_run_and_message"], {"run_id": run_id})
 
     async def get_latest(self, workspace: str, chat_id: str) -> tuple[wire.Run, wire.Message] | None:
-        rows = await self.pool.query(SQL["read_latest"], {"workspace": workspace, "chat_id": chat_id})
-        return await self._complete(rows[0]) if rows else None
+        return await self._read_complete(SQL["read_latest"], {"workspace": workspace, "chat_id": chat_id})
 
     async def find_stoppable(self, workspace: str, chat_id: str) -> str | None:
         """The id of the chat's active run, else of its latest."""
@@ -137,25 +136,39 @@ class Reads:
             "limit": limit + 1,
             "bytes": PAGE_BYTES,
         }
-        rows = await self.pool.query(SQL["list_messages"], params)
-        messages = [await self._fold(read_message(row[:-2]), row[-2]) for row in rows[:limit]]
-        return Page(messages, more=_is_cut(rows, limit))
+        while True:
+            rows = await self.pool.query(SQL["list_messages"], params)
+            found = [await self._fold(read_message(row[:-2]), row[-2]) for row in rows[:limit]]
+            messages = [message for message in found if message is not None]
+            if len(messages) == len(found):
+                return Page(messages, more=_is_cut(rows, limit))
 
     async def list_events(self, run_id: str, after: int, limit: int = EVENT_PAGE_ROWS) -> list[LoggedEvent]:
         """One page of a log, from ``after`` (exclusive); empty at its end."""
         params = {"run_id": run_id, "after": after, "limit": limit, "bytes": EVENT_PAGE_BYTES}
         return [LoggedEvent(*row) for row in await self.pool.query(SQL["read_events"], params)]
 
+    async def read_first_seq(self, run_id: str) -> int:
+        """From where on the log of a run is kept; one after its end where nothing is."""
+        [(first_seq,)] = await self.pool.query(SQL["read_first_seq"], {"run_id": run_id})
+        return int(first_seq)
+
     async def read_progress(self, run_ids: list[str]) -> dict[str, Progress]:
         rows = await self.pool.query(SQL["read_progress"], {"ids": run_ids})
         return {run_id: Progress(last_seq, status in TERMINAL) for run_id, last_seq, status in rows}
 
-    async def _complete(self, row: tuple[Any, ...]) -> tuple[wire.Run, wire.Message]:
-        run = read_run(row)
-        return run, await self._fold(read_message(row[RUN_WIDTH:]), run.last_seq)
+    async def _read_complete(
+        self, sql: LiteralString, params: dict[str, Any]
+    ) -> tuple[wire.Run, wire.Message] | None:
+        while rows := await self.pool.query(sql, params):
+            run = read_run(rows[0])
+            message = await self._fold(read_message(rows[0][RUN_WIDTH:]), run.last_seq)
+            if message is not None:
+                return run, message
+        return None
 
-    async def _fold(self, stored: StoredMessage, upto: int | None) -> wire.Message:
-        """The message as of ``upto``: what was stored, and what the log says since."""
+    async def _fold(self, stored: StoredMessage, upto: int | None) -> wire.Message | None:
+        """The message as of ``upto``: what was stored, and what the log says since. None: that is pruned by now."""
         message = stored.message
         if message.role != "assistant" or upto is None or stored.as_of_seq >= upto:
             return message
@@ -167,8 +180,11 @@ class Reads:
         draft = rules_message.restore(
             message.parts, truncated=message.truncated, as_of_seq=stored.as_of_seq, limit=self.message_limit
         )
-        for seq, at, type_, data in rows:
-            draft.add(Event(seq, at, type_, msgspec.json.decode(data)))
+        for first_seq, seq, at, type_, data in rows:
+            if first_seq > stored.as_of_seq + 1:
+                return None
+            if seq is not None:
+                draft.add(Event(seq, at, type_, msgspec.json.decode(data)))
         parts = draft.parts
         return attrs.evolve(
             message, content=rules_message.read_content(parts), parts=parts, truncated=draft.truncated

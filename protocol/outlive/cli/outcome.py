@@ -89,7 +89,9 @@ def _advice(error: Exception) -> str | None:
             active = error.data.get("active_run_id", "RUN")
             return f"wait for it (outlive wait {active}), stop it, or use --on-active join"
         case CursorExpired():
-            return f"the oldest kept event comes with --after {max(0, error.data.get('first_seq', 1) - 1)}"
+            first, last = error.data.get("first_seq", 1), error.data.get("last_seq", 0)
+            left = f"what is left comes with --after {first - 1}; " if first <= last else ""
+            return f"{left}the run and its message stay: outlive show RUN"
         case MethodNotFound() | BrokenPeer():
             return "is the daemon of another version? See: outlive info"
         case _:

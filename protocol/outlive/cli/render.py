@@ -89,7 +89,7 @@ def run_page(run: Run, message: Message | None, paint: Paint = plain) -> list[st
         "stop reason": run.stop_reason,
         "usage": None if run.usage == Usage() else _usage(run.usage),
         "steps": f"{run.step_count}",
-        "events": f"{run.first_seq} to {run.last_seq}",
+        "events": _kept(run),
         "attempt": f"{run.attempt} (epoch {run.epoch}, owner {run.owner or '-'})",
         "if its client leaves": "it goes on" if run.detached else "it is stopped",
         "if its owner dies": {"abort": "it is aborted", "resume": "it is resumed"}[run.on_owner_loss],
@@ -98,7 +98,8 @@ def run_page(run: Run, message: Message | None, paint: Paint = plain) -> list[st
     }
     lines = sheet(fields, paint=paint, styles={"status": _OF_STATUS.get(run.status, "")})
     if message is not None and message.content:
-        cut = " (cut: the run's events hold all, see outlive tail)" if message.truncated else ""
+        all_kept = ": the run's events hold all, see outlive tail" if run.first_seq == 1 else ""
+        cut = f" (cut{all_kept})" if message.truncated else ""
         lines += ["", f"{paint('it said', 'dim')}{cut}", message.content]
     return lines
 
@@ -133,6 +134,14 @@ def info_page(info: ServerInfo, socket: str, width: int | None, paint: Paint = p
     agents = [(agent.name, agent.kind, agent.description) for agent in info.agents]
     head = ("AGENT", "KIND", "DESCRIPTION")
     return [*lines, "", *table(head, agents, width, flexible=(2, 0), paint=paint)]
+
+
+def _kept(run: Run) -> str:
+    """Which of its events there are still."""
+    if run.first_seq > run.last_seq:
+        return f"{run.last_seq}, no longer kept"
+    gone = " (earlier ones are no longer kept)" if run.first_seq > 1 else ""
+    return f"{run.first_seq} to {run.last_seq}{gone}"
 
 
 def _took(run: Run) -> str:

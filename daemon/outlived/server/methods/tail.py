@@ -52,8 +52,9 @@ def _check_cursor(run: wire.Run, cursor: int) -> None:
             f"cannot tail run {run.id} after {cursor}: its last event is {run.last_seq}", path="$.after_seq"
         )
     if cursor < run.first_seq - 1:
+        gone = "events" if run.first_seq > run.last_seq else f"events before {run.first_seq}"
         raise errors.CursorExpired(
-            f"cannot tail run {run.id} after {cursor}: its events before {run.first_seq} are no longer kept",
+            f"cannot tail run {run.id} after {cursor}: its {gone} are no longer kept",
             first_seq=run.first_seq,
             last_seq=run.last_seq,
         )

@@ -35,6 +35,10 @@ FROM outlived.runs r WHERE r.id = %(run_id)s;
 -- For the tails and waits of runs that other daemons own: how far each log is.
 SELECT id, last_seq, status FROM outlived.runs WHERE id = ANY(%(ids)s::uuid[]);
 
+-- name: read_first_seq
+-- From where on a log is kept.
+SELECT first_seq FROM outlived.runs WHERE id = %(run_id)s;
+
 -- name: list_runs
 -- Bounded in bytes as well as in rows; the first one always fits.
 SELECT {run_columns}, r.found FROM (
@@ -59,10 +63,12 @@ SELECT seq, at, type, data FROM (
 ) page WHERE before < %(bytes)s ORDER BY seq;
 
 -- name: read_shaping_events
--- What a stored message has not seen yet.
-SELECT seq, at, type, data FROM outlived.events
-WHERE run_id = %(run_id)s AND seq > %(after)s AND seq <= %(upto)s AND type = ANY(%(types)s)
-ORDER BY seq;
+-- What a stored message has not seen yet, and beside it, in at least one row, from where on the log is kept.
+SELECT r.first_seq, e.seq, e.at, e.type, e.data
+FROM outlived.runs r LEFT JOIN outlived.events e
+  ON e.run_id = r.id AND e.seq > %(after)s AND e.seq <= %(upto)s AND e.type = ANY(%(types)s)
+WHERE r.id = %(run_id)s
+ORDER BY e.seq;
 
 -- name: read_processes
 -- The process a run was given, where it was given one.
