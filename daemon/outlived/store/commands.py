@@ -47,6 +47,7 @@ SETTINGS = (
     ("log_min_error_statement", "panic"),
     ("log_checkpoints", "off"),
     ("log_autovacuum_min_duration", "-1"),
+    ("autovacuum_naptime", "10s"),
     # Names the server's processes in ps(1).
     ("cluster_name", "outlive"),
 )

@@ -33,7 +33,11 @@ class Migration:
     file: str
 
 
-MIGRATIONS = (Migration(1, 1, "0001_runs.sql"), Migration(2, 1, "0002_retention.sql"))
+MIGRATIONS = (
+    Migration(1, 1, "0001_runs.sql"),
+    Migration(2, 1, "0002_retention.sql"),
+    Migration(3, 1, "0003_many_runs.sql"),
+)
 NEWEST = MIGRATIONS[-1].version
 
 

@@ -1,4 +1,4 @@
--- Migration 3: what is left to prune can be looked up.
+-- Migration 2: what is left to prune can be looked up.
 --
 -- The index holds the settled runs that still have events, by age. "Has events" has a column of its own: the
 -- predicate first_seq <= last_seq would name last_seq, which every batch changes. See docs/decisions/0020.
