@@ -16,7 +16,7 @@ import trio
 
 from outlived.identifiers import follow_clock
 from outlived.journal.items import OwnershipLost
-from outlived.store.owners import read_unsettled, renew
+from outlived.store.owners import read_marked, read_unsettled, renew
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.supervisor import Supervisor
 from outlived.supervisor.registry import Cause
@@ -75,10 +75,9 @@ async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
         return set()
     supervisor.trust.renewed(began)
     follow_clock(now)
+    for run_id, mark in (await read_marked(supervisor.store.heartbeat, me)).items():
+        apply_stop(supervisor, run_id, mark)
     held = await read_unsettled(supervisor.store.heartbeat, me)
-    for run_id, mark in held.items():
-        if mark is not None:
-            apply_stop(supervisor, run_id, mark)
     missing = {run for run in held if supervisor.registry.find(run) is None and not journal.is_settling(run)}
     if gone := missing & unseen:
         log.error("runs of ours were lost sight of; settling them", run_ids=sorted(gone))

@@ -75,10 +75,10 @@ async def renew(link: Link, me: str, lease_seconds: float) -> float | None:
     return float(rows[0][0]) if rows else None
 
 
-async def read_unsettled(link: Link, me: str) -> dict[str, StopMark | None]:
-    """Every unsettled run that ``me`` holds, with its stop mark."""
-    rows = await link.query(SQL["read_unsettled"], {"me": me})
-    return {run_id: StopMark(at, reason, by) if at else None for run_id, at, reason, by in rows}
+async def read_unsettled(link: Link, me: str) -> list[str]:
+    """Every unsettled run that ``me`` holds: one value, for there may be ten thousand."""
+    [(ids,)] = await link.query(SQL["read_unsettled"], {"me": me})
+    return ids.split(",") if ids else []
 
 
 async def read_marked(link: Link, me: str) -> dict[str, StopMark]:

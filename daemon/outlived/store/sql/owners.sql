@@ -13,12 +13,12 @@ WHERE id = %(me)s AND dead_at IS NULL
 RETURNING extract(epoch FROM clock_timestamp())::float8;
 
 -- name: read_unsettled
--- Every run that this owner still holds, with its stop mark: the heartbeat compares it with the registry.
-SELECT id, stop_requested_at, stop_reason, stop_requested_by FROM outlived.runs
+-- Every run that this owner still holds: the heartbeat compares it with the registry.
+SELECT string_agg(id::text, ',') FROM outlived.runs
 WHERE owner = %(me)s AND status NOT IN {terminal};
 
 -- name: read_marked
--- Those of this owner's runs that somebody wants stopped, after a hint that there are some.
+-- Those of this owner's runs that somebody wants stopped: with each beat, and after a hint that there are some.
 SELECT id, stop_requested_at, stop_reason, stop_requested_by FROM outlived.runs
 WHERE owner = %(me)s AND status NOT IN {terminal} AND stop_requested_at IS NOT NULL;
 
