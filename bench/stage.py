@@ -235,7 +235,8 @@ async def open_stage(
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with tempfile.TemporaryDirectory(prefix="ob-", dir=below, ignore_cleanup_errors=True) as name:
         directory = Path(name)
-        directory.chmod(0o711)  # where root has to run Postgres as another user, that one passes through here
+        # Where root runs Postgres as another user, that one passes through here.
+        await trio.Path(directory).chmod(0o711)
         async with open_embedded(directory / "pg", log=structlog.get_logger()) as server:
             assert server.pid is not None
             programs = find_binaries(directory / "pg" / "data").directory
