@@ -24,12 +24,13 @@ import trio
 from outlived import __version__
 from outlived.agents.table import open_agents
 from outlived.chores.heartbeat import beat
+from outlived.chores.hints import exchange_hints
 from outlived.chores.pruner import prune
 from outlived.chores.sweeper import sweep, sweep_all
 from outlived.home import HomeRefused, open_home
+from outlived.journal.elsewhere import watch_elsewhere
 from outlived.journal.hub import Hub
 from outlived.journal.items import OwnershipLost
-from outlived.journal.tail import watch_elsewhere
 from outlived.journal.writer import Journal
 from outlived.server.listener import Listener, SocketRefused, bind
 from outlived.settings import Settings, SettingsRefused
@@ -169,7 +170,12 @@ async def _live_here(
         services.start_soon(keep, "term watch", partial(watch_term, supervisor))
         services.start_soon(keep, "sweeper", partial(sweep, supervisor))
         services.start_soon(keep, "pruner", partial(prune, supervisor))
-        services.start_soon(keep, "tail poller", partial(watch_elsewhere, hub, store.reads, journal.owns))
+        notices = None if home.sole_owner else store.notices
+        services.start_soon(
+            keep, "tail poller", partial(watch_elsewhere, hub, store.reads, journal.owns, notices)
+        )
+        if not home.sole_owner:  # else there is nobody to hear from
+            services.start_soon(keep, "hints", partial(exchange_hints, supervisor))
         clean = await _serve(supervisor, sock, ears)
         runs.cancel_scope.cancel()
     await _retire(supervisor)

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outlived.identifiers import make_id
+from outlived.journal import elsewhere
 from outlived.journal import hub as hub_module
-from outlived.journal import tail as tail_module
+from outlived.journal.elsewhere import watch_elsewhere
 from outlived.journal.items import Entry
-from outlived.journal.tail import Tail, wait_settled, watch_elsewhere
+from outlived.journal.tail import Tail, wait_settled
 from outlived.store import reads as reads_module
 from outlived.store.owners import declare_dead
 from outlived.store.postgres import DatabaseLost
@@ -25,7 +26,7 @@ from tests.support.locks import Session, wait_for
 @pytest.fixture
 def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of other daemons are asked about often."""
-    monkeypatch.setattr(tail_module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(elsewhere, "POLL_SECONDS", 0.01)
 
 
 async def read_all(desk: Desk, run_id: str, cursor: int, found: list[LoggedEvent]) -> None:

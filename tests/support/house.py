@@ -26,11 +26,12 @@ from outlived import processes
 from outlived.agents import Agent, Assignment, Desk
 from outlived.agents.demo import DemoAgent
 from outlived.chores.heartbeat import beat
+from outlived.chores.hints import exchange_hints
 from outlived.chores.sweeper import sweep
 from outlived.identifiers import make_id
+from outlived.journal.elsewhere import watch_elsewhere
 from outlived.journal.hub import Hub
 from outlived.journal.items import Entry
-from outlived.journal.tail import watch_elsewhere
 from outlived.journal.writer import Journal
 from outlived.rules.leases import ProcessIdentity
 from outlived.rules.run import Event
@@ -180,7 +181,7 @@ async def open_house(
     database_down: Callable[[], bool] = lambda: False,
     actors: Iterable[str] = (),
 ) -> AsyncIterator[House]:
-    """Open the rooms and run the journal, and of ``heartbeat, sweeper, term, poller`` those in ``actors``.
+    """Open the rooms and run the journal, and of ``heartbeat, sweeper, term, poller, hints`` those in ``actors``.
 
     ``through``: another way to the same database, for the rooms alone.
     """
@@ -231,12 +232,14 @@ def _furnish(
 
 
 def _actor(name: str, supervisor: Supervisor) -> Callable[[], Awaitable[None]]:
-    poller = partial(watch_elsewhere, supervisor.hub, supervisor.store.reads, supervisor.journal.owns)
+    store = supervisor.store
+    poller = partial(watch_elsewhere, supervisor.hub, store.reads, supervisor.journal.owns, store.notices)
     return {
         "heartbeat": partial(beat, supervisor),
         "sweeper": partial(sweep, supervisor),
         "term": partial(watch_term, supervisor),
         "poller": poller,
+        "hints": partial(exchange_hints, supervisor),
     }[name]
 
 

@@ -57,7 +57,10 @@ def is_commit(kind: bytes, body: bytes) -> bool:
 
 
 class Proxy:
-    """``faults``: what happens to the next COMMITs, one each; then they pass. ``commits``: how many came by."""
+    """``faults``: what happens to the next COMMITs, one each; then they pass. ``commits``: how many came by.
+
+    ``mute``: who connects hears nothing. ``swallow``: what clients say is not forwarded, and nobody is told.
+    """
 
     def __init__(self, dsn: str, directory: Path) -> None:
         server = conninfo.conninfo_to_dict(dsn)
@@ -67,6 +70,7 @@ class Proxy:
         self.faults: deque[Cut] = deque()
         self.commits = 0
         self.mute = False
+        self.swallow = False
         self._away = False
         self._scopes: set[trio.CancelScope] = set()
         self._held: deque[tuple[bytes, trio.SocketStream]] = deque()
@@ -173,7 +177,8 @@ class _Connection:
                 return True
             self._proxy.hold(self._kept, self._server)
             return False
-        await self._server.send_all(whole)
+        if not self._proxy.swallow:
+            await self._server.send_all(whole)
         return True
 
     async def pass_answers(self, end: trio.CancelScope) -> None:

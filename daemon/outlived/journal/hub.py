@@ -19,6 +19,7 @@ from itertools import islice
 import attrs
 import trio
 
+from outlived.bell import Bell
 from outlived.store.reads import EVENT_PAGE_BYTES, LoggedEvent
 
 RING_BYTES = 128 << 10
@@ -93,10 +94,14 @@ class Watched:
 
 
 class Hub:
-    """All watched runs."""
+    """All watched runs. ``committed`` rings when something was published; ``elsewhere`` when another run is watched, or
+    there may be news of one that is not ours.
+    """
 
     def __init__(self) -> None:
         self._watched: dict[str, Watched] = {}
+        self.committed = Bell()
+        self.elsewhere = Bell()
 
     @contextmanager
     def watch(self, run_id: str) -> Iterator[Watched]:
@@ -104,6 +109,7 @@ class Hub:
         watched = self._watched.get(run_id)
         if watched is None:
             watched = self._watched[run_id] = Watched(run_id)
+            self.elsewhere.ring()
         watched.watchers += 1
         try:
             yield watched
@@ -114,6 +120,7 @@ class Hub:
 
     def publish(self, run_id: str, events: list[LoggedEvent], *, settled: bool) -> None:
         """Events of a run were committed."""
+        self.committed.ring()
         if (watched := self._watched.get(run_id)) is not None:
             watched.add(events, settled=settled)
 

@@ -1,28 +1,21 @@
 """Reading a run's log as a cursor: what is there, then what comes, without a gap or a repeat.
 
 There is one path: "give me what is after my cursor", from the hub's ring or from the store, again and again.
-A gap between backlog and live cannot even be said. For runs that another daemon owns, ``watch_elsewhere``
-asks the database how far they are, one question for all of them.
+A gap between backlog and live cannot even be said.
 
 Old events of settled runs are pruned, also under a reader: what comes next is then ``LogPruned``, never a gap.
 
-Not here: subscriptions and sockets (``server``), who may read (``server``).
+Not here: noticing what another daemon wrote (``elsewhere.py``), subscriptions and sockets (``server``), who may read
+(``server``).
 """
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable
 
-import trio
-
-from outlived.journal.hub import Hub, Watched
+from outlived.journal.hub import Watched
 from outlived.rules.run import Fact
-from outlived.store.postgres import DatabaseLost
 from outlived.store.reads import LoggedEvent, Reads
-
-POLL_SECONDS = 0.5
 
 
 class LogPruned(Exception):
@@ -71,20 +64,3 @@ async def wait_settled(watched: Watched, reads: Reads, seconds: float = math.inf
     if progress is None or progress.settled:
         return
     await watched.wait_ended(seconds)
-
-
-async def watch_elsewhere(hub: Hub, reads: Reads, is_ours: Callable[[str], bool]) -> None:
-    """Actor: notice the progress of watched runs that are not ours. One query for all, with jitter."""
-    while True:
-        await trio.sleep(POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
-        elsewhere = {watched.run_id: watched for watched in hub.list_watched() if not is_ours(watched.run_id)}
-        if not elsewhere:
-            continue
-        try:
-            found = await reads.read_progress(list(elsewhere))
-        except DatabaseLost:
-            continue  # the next round asks again; whoever reads meanwhile is told
-        for run_id, progress in found.items():
-            watched = elsewhere[run_id]
-            if progress.last_seq > watched.last_seq or progress.settled > watched.settled:
-                watched.note(progress.last_seq, settled=progress.settled)

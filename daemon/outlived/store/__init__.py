@@ -2,8 +2,9 @@
 
 ``Store`` names the connections by purpose; each is used by one actor: ``journal`` by the journal's writer,
 ``heartbeat`` by the chore of that name, ``sweep`` by the sweeper and, in short pieces, the pruner, ``stops`` for stop
-marks, ``reads`` for everything that only looks. The modules: ``postgres`` (waiting on Trio), ``migrate``, ``reads``,
-``stops``, ``owners``, ``retention``, ``batches`` (the journal's two halves), ``embedded`` (our own Postgres).
+marks, ``reads`` for everything that only looks; ``notices`` has two for hints. The modules: ``postgres`` (waiting on
+Trio), ``migrate``, ``reads``, ``stops``, ``owners``, ``notices``, ``retention``, ``batches`` (the journal's two halves),
+``embedded`` (our own Postgres).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import attrs
 
 from outlived.store.migrate import migrate
+from outlived.store.notices import Notices
 from outlived.store.postgres import Link, LinkPool
 from outlived.store.reads import Reads
 
@@ -27,10 +29,11 @@ class Store:
     stops: Link
     pool: LinkPool
     reads: Reads
+    notices: Notices
 
     def close(self) -> None:
         """Hang up everywhere."""
-        for link in (self.journal, self.heartbeat, self.sweep, self.stops, self.pool):
+        for link in (self.journal, self.heartbeat, self.sweep, self.stops, self.pool, self.notices):
             link.close()
 
 
@@ -44,6 +47,7 @@ async def open_store(dsn: str, *, message_limit: int) -> Store:
         stops=Link(dsn, "stops"),
         pool=pool,
         reads=Reads(pool, message_limit),
+        notices=Notices(dsn),
     )
     try:
         await migrate(store.journal)

@@ -42,10 +42,11 @@ class LoggedEvent(NamedTuple):
 
 @attrs.frozen
 class Progress:
-    """How far a run's log is."""
+    """How far a run's log is, and whose it is."""
 
     last_seq: int
     settled: bool
+    owner: str | None
 
 
 @attrs.frozen
@@ -155,7 +156,9 @@ class Reads:
 
     async def read_progress(self, run_ids: list[str]) -> dict[str, Progress]:
         rows = await self.pool.query(SQL["read_progress"], {"ids": run_ids})
-        return {run_id: Progress(last_seq, status in TERMINAL) for run_id, last_seq, status in rows}
+        return {
+            run_id: Progress(last_seq, status in TERMINAL, owner) for run_id, last_seq, status, owner in rows
+        }
 
     async def _read_complete(
         self, sql: LiteralString, params: dict[str, Any]

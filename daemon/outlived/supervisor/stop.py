@@ -16,6 +16,7 @@ from outlive import errors, wire
 from outlived.journal.items import Entry, JournalRefused, OwnershipLost
 from outlived.journal.tail import wait_settled
 from outlived.rules.run import Fact
+from outlived.store.notices import Hint
 from outlived.store.owners import StopMark, read_holder
 from outlived.store.postgres import DatabaseLost, write_time
 from outlived.store.stops import mark_stop
@@ -68,7 +69,8 @@ async def _settle_if_nobodys(supervisor: Supervisor, run_id: str, owner: str | N
     if owner is not None:
         holder = await read_holder(supervisor.store.sweep, run_id)
         if holder is None or not is_dead(supervisor, holder):
-            return  # its owner hears of the mark with its next heartbeat
+            supervisor.store.notices.hint(Hint.STOP, owner)  # else its next heartbeat brings the mark
+            return
         await reap(supervisor, holder)
     await take_over(supervisor, [run_id])
 

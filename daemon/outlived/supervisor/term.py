@@ -43,6 +43,7 @@ async def begin_term(supervisor: Supervisor) -> None:
     await register(supervisor.store.heartbeat, registration)
     supervisor.trust.renewed(began)
     supervisor.journal.begin_term(registration.id)
+    supervisor.store.notices.begin_term(registration.id)
     log.info("registered", owner=registration.id, host=registration.host, pid=registration.process.pid)
 
 

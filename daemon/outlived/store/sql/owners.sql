@@ -16,6 +16,11 @@ RETURNING 1;
 SELECT id, stop_requested_at, stop_reason, stop_requested_by FROM outlived.runs
 WHERE owner = %(me)s AND status NOT IN {terminal};
 
+-- name: read_marked
+-- Those of this owner's runs that somebody wants stopped, after a hint that there are some.
+SELECT id, stop_requested_at, stop_reason, stop_requested_by FROM outlived.runs
+WHERE owner = %(me)s AND status NOT IN {terminal} AND stop_requested_at IS NOT NULL;
+
 -- name: read_living
 -- Owners not yet declared dead, other than this one, for the sweep to judge; those silent for longest first.
 SELECT id, home_id, host, boot_id, pid_namespace, pid, start_ticks, lease_until < clock_timestamp() AS expired

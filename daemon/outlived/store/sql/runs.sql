@@ -33,7 +33,7 @@ FROM outlived.runs r WHERE r.id = %(run_id)s;
 
 -- name: read_progress
 -- For the tails and waits of runs that other daemons own: how far each log is.
-SELECT id, last_seq, status FROM outlived.runs WHERE id = ANY(%(ids)s::uuid[]);
+SELECT id, last_seq, status, owner FROM outlived.runs WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: read_first_seq
 -- From where on a log is kept.
