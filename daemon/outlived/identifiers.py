@@ -1,7 +1,8 @@
-"""UUIDv7: ids that sort by the time they were made. A leaf.
+"""UUIDv7: ids that sort by the time they were made, whichever daemon made them. A leaf.
 
 48 bits of milliseconds, then 12 bits that count within one millisecond, then 62 random bits (RFC 9562, method 1
-of section 6.2): ids made by one process rise strictly, so "newest first" by id is newest first.
+of section 6.2): ids made by one process rise strictly, so "newest first" by id is newest first. Where this machine's
+clock is wrong, ids go by the database's (``follow_clock``): daemons of one database agree about what is newest.
 """
 
 from __future__ import annotations
@@ -10,17 +11,33 @@ import os
 import time
 
 _COUNT_BITS = 12
+_TOLERATED_MILLIS = 1000
 
 
 class _Clock:
-    """The last (millisecond, count) handed out, as one number; the daemon has one thread that makes ids."""
+    """The last (millisecond, count) handed out, as one number; the daemon has one thread that makes ids.
+
+    ``behind``: by how many milliseconds this machine's clock is wrong, as far as that matters.
+    """
 
     last = 0
+    behind = 0
+
+
+def follow_clock(now: float) -> None:
+    """The database says it is ``now``, in seconds since 1970. Only a difference that is no network's counts.
+
+    Ids made until then by a wrong clock do not keep the next ones from having the right time.
+    """
+    behind = round(now * 1000) - time.time_ns() // 1_000_000
+    if abs(behind - _Clock.behind) > _TOLERATED_MILLIS:
+        _Clock.behind = behind if abs(behind) > _TOLERATED_MILLIS else 0
+        _Clock.last = 0
 
 
 def make_id() -> str:
     """A new UUIDv7, lower case."""
-    stamp = time.time_ns() // 1_000_000 << _COUNT_BITS
+    stamp = time.time_ns() // 1_000_000 + _Clock.behind << _COUNT_BITS
     _Clock.last = max(stamp, _Clock.last + 1)
     millis, count = _Clock.last >> _COUNT_BITS, _Clock.last & ((1 << _COUNT_BITS) - 1)
     random_bits = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)

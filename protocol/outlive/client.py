@@ -254,6 +254,10 @@ class Client:
         """Who answers, what it allows, and which agents it has."""
         return await self._ask("server/info", wire.NoParams(), wire.ServerInfo)
 
+    async def owners(self) -> list[wire.OwnerInfo]:
+        """The daemons that share the database, the living first."""
+        return (await self._ask("server/owners", wire.NoParams(), wire.OwnerList)).owners
+
     async def describe(self, method: str | None = None) -> wire.ServerDescription:
         """The contract that the daemon serves, of one method or of all, as JSON Schema."""
         return await self._ask("server/describe", wire.ServerDescribeParams(method), wire.ServerDescription)

@@ -60,6 +60,11 @@ METHODS: dict[str, Method] = {
             "Returns this contract, or what it says about one method, as JSON Schema.",
         ),
         Method(
+            "server/owners", wire.NoParams, wire.OwnerList,
+            "Lists the daemons that share this database, and those of the last day that are dead.",
+            (_DB,),
+        ),
+        Method(
             "run/start", wire.RunStartParams, wire.RunStarted,
             "Starts a run of an agent or of a command, exactly one of both, or finds the run that the key or `join` means. "
             "`input` is text, or a list of parts with a `type`.",

@@ -51,6 +51,7 @@ StopOutcome = Literal["already_settled", "stopped", "stopping"]
 MessageRole = Literal["user", "assistant", "system"]
 MessageStatus = Literal["streaming", "completed", "failed", "aborted"]
 ServerState = Literal["serving", "draining", "degraded"]
+OwnerState = Literal["living", "expired", "dead"]
 TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining", "cursor_expired"]
 ErrorCode = Literal[
     "exit_status", "signal", "exception", "owner_lost", "too_many_attempts", "nondeterminism", "process_lost",
@@ -173,6 +174,29 @@ class PeerInfo:
     uid: int
     gid: int
     user: str | None
+
+
+@attrs.frozen(slots=False)
+class OwnerInfo:
+    """One registration of one daemon of this database. ``answering``: it is the daemon that says so.
+
+    The database's clock judges: ``lease_age_seconds`` is the time since the owner's last sign of life; beyond
+    ``lease_seconds`` it is expired. ``runs`` counts what it has not settled.
+    """
+
+    id: str
+    state: OwnerState
+    answering: bool
+    host: str
+    pid: int
+    version: str
+    socket: str
+    registered_at: Timestamp
+    lease_seconds: float
+    lease_age_seconds: float
+    dead_at: Timestamp | None
+    dead_reason: str | None
+    runs: int
 
 
 # ---------------------------------------------------------------- parameters
@@ -338,6 +362,13 @@ class ServerInfo:
     agents: list[AgentInfo]
     peer: PeerInfo
     workspaces: list[str] | None
+
+
+@attrs.frozen(slots=False)
+class OwnerList:
+    """The living first, then the dead: those of the last day, and those that still have runs; at most 200."""
+
+    owners: list[OwnerInfo]
 
 
 @attrs.frozen(slots=False)

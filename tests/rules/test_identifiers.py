@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outlived import identifiers
-from outlived.identifiers import make_id
+from outlived.identifiers import follow_clock, make_id
 
 
 def test_an_id_is_a_uuid_version_7():
@@ -51,3 +51,19 @@ def test_ids_rise_when_the_clock_goes_back(monkeypatch, steps: list[int]):
         made.append(make_id())
         assert uuid.UUID(made[-1]).version == 7
     assert made == sorted(set(made))
+
+
+def read_millis(made: str) -> int:
+    return uuid.UUID(made).int >> 80
+
+
+def test_ids_go_by_the_databases_clock(monkeypatch):
+    """Where this machine's clock is an hour off, or jumps, ids have the database's time; small differences are nobody's."""
+    monkeypatch.setattr(identifiers._Clock, "last", 0)
+    monkeypatch.setattr(identifiers._Clock, "behind", 0)
+    now = 1_700_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: now * 10**9)
+    for off in (0, 3600, -3600, 0, 0.5):
+        make_id()
+        follow_clock(now + off)
+        assert read_millis(make_id()) == (now + int(off)) * 1000

@@ -14,6 +14,7 @@ from __future__ import annotations
 import structlog
 import trio
 
+from outlived.identifiers import follow_clock
 from outlived.journal.items import OwnershipLost
 from outlived.store.owners import read_unsettled, renew
 from outlived.store.postgres import DatabaseLost, QueryRefused
@@ -68,10 +69,12 @@ async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
     """One beat; returns the runs that were not to be seen this time. Raises DatabaseLost, QueryRefused."""
     owner, journal = supervisor.settings.owner, supervisor.journal
     me, began = journal.owner, read_clock()
-    if not await renew(supervisor.store.heartbeat, me, owner.lease_seconds):
+    now = await renew(supervisor.store.heartbeat, me, owner.lease_seconds)
+    if now is None:
         journal.lose()
         return set()
     supervisor.trust.renewed(began)
+    follow_clock(now)
     held = await read_unsettled(supervisor.store.heartbeat, me)
     for run_id, mark in held.items():
         if mark is not None:

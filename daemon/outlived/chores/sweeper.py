@@ -48,13 +48,15 @@ async def sweep_all(supervisor: Supervisor, *, uptime: float = 0.0) -> int:
     while True:
         done, full = await _sweep_once(supervisor, uptime)
         total += done
-        if not full or not done:
+        if not full or not done or supervisor.draining.is_set():
             return total
 
 
 async def _sweep_once(supervisor: Supervisor, uptime: float) -> tuple[int, bool]:
     link = supervisor.store.sweep
-    for owner in await read_living(link, supervisor.journal.owner):
+    living = await read_living(link, supervisor.journal.owner)
+    supervisor.trust.alone = supervisor.home.sole_owner and not living
+    for owner in living:
         if is_dead(supervisor, owner):
             await reap(supervisor, owner)
     backstop = supervisor.settings.sweep.backstop_seconds

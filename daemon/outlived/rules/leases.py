@@ -13,8 +13,8 @@ lock. What is decided here is what needs no database:
    is the home's own embedded one: nobody else can be running on it.
 2. *Self-distrust.* An owner counts from the **start** of its last successful renewal, on a clock that counts
    suspended time. After two thirds of the lease it no longer believes that it is the owner, a third before
-   anybody else may think so too, and cancels its runs. While its own embedded Postgres is known to be down
-   nobody can take anything over, so the trust is suspended, not lost.
+   anybody else may think so too, and cancels its runs. While its own embedded Postgres is known to be down, or has
+   no other owner, nobody can take anything over, so the trust is suspended, not lost.
 3. *Grace after a database start.* While Postgres was down no owner could renew. By an expired lease alone no
    owner is declared dead within one lease of the postmaster's start; a proof needs no grace.
 4. *Never itself.* An owner does not judge its own row.

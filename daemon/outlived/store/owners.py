@@ -12,12 +12,14 @@ from typing import Any
 
 import attrs
 
+from outlive import wire
 from outlived.rules.leases import ProcessIdentity
-from outlived.store.postgres import Link
+from outlived.store.postgres import Link, LinkPool
 from outlived.store.queries import load_queries
 
 SQL = load_queries("owners.sql")
 SWEEP_LIMIT = 100
+LIST_LIMIT = 200
 
 
 @attrs.frozen
@@ -54,8 +56,8 @@ class StopMark:
     by: str | None
 
 
-async def register(link: Link, registration: Registration) -> None:
-    """Become an owner."""
+async def register(link: Link, registration: Registration) -> float:
+    """Become an owner; the database's time, in seconds since 1970."""
     process = registration.process
     params = {
         "id": registration.id, "home_id": registration.home_id, "host": registration.host,
@@ -63,13 +65,14 @@ async def register(link: Link, registration: Registration) -> None:
         "start_ticks": process.start_ticks, "socket": registration.socket, "version": registration.version,
         "lease": registration.lease_seconds,
     }  # fmt: skip
-    await link.transact([(SQL["register"], params)])
+    [[(now,)]] = await link.transact([(SQL["register"], params)])
+    return float(now)
 
 
-async def renew(link: Link, me: str, lease_seconds: float) -> bool:
-    """Renew the lease; False: this owner was declared dead."""
+async def renew(link: Link, me: str, lease_seconds: float) -> float | None:
+    """Renew the lease; the database's time, as ``register`` returns it. None: this owner was declared dead."""
     [rows] = await link.transact([(SQL["renew"], {"me": me, "lease": lease_seconds})])
-    return bool(rows)
+    return float(rows[0][0]) if rows else None
 
 
 async def read_unsettled(link: Link, me: str) -> dict[str, StopMark | None]:
@@ -88,6 +91,12 @@ async def read_living(link: Link, me: str) -> list[OwnerRow]:
     """Other owners that are not declared dead, those silent for longest first, a bounded number."""
     rows = await link.query(SQL["read_living"], {"me": me, "limit": SWEEP_LIMIT})
     return [_owner_row(*row, dead=False) for row in rows]
+
+
+async def list_owners(link: Link | LinkPool, me: str) -> list[wire.OwnerInfo]:
+    """Whoever lives, and who died lately or has runs left, a bounded number."""
+    rows = await link.query(SQL["list_owners"], {"limit": LIST_LIMIT})
+    return [wire.OwnerInfo(owner, state, owner == me, *rest) for owner, state, *rest in rows]
 
 
 async def read_holder(link: Link, run_id: str) -> OwnerRow | None:

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from outlived import __version__, processes
-from outlived.identifiers import make_id
+from outlived.identifiers import follow_clock, make_id
 from outlived.store.owners import Registration, register
 from outlived.store.postgres import DatabaseLost
 from outlived.supervisor import Supervisor
@@ -40,7 +40,7 @@ async def begin_term(supervisor: Supervisor) -> None:
         lease_seconds=supervisor.settings.owner.lease_seconds,
     )
     began = read_clock()
-    await register(supervisor.store.heartbeat, registration)
+    follow_clock(await register(supervisor.store.heartbeat, registration))
     supervisor.trust.renewed(began)
     supervisor.journal.begin_term(registration.id)
     supervisor.store.notices.begin_term(registration.id)

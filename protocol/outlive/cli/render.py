@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from outlive.cli.layout import Paint, ago, moment, one_line, plain, seconds_between, sheet, span, table
-from outlive.wire import Chat, Message, Run, ServerInfo, Usage
+from outlive.wire import Chat, Message, OwnerInfo, Run, ServerInfo, Usage
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OF_STATUS = {
@@ -144,6 +144,32 @@ def _kept(run: Run) -> str:
     return f"{run.first_seq} to {run.last_seq}{gone}"
 
 
+def owners_table(owners: Sequence[OwnerInfo], width: int | None, paint: Paint = plain) -> list[str]:
+    """Lines of a table of the daemons that share a database."""
+    rows = [
+        (
+            short_id(owner.id),
+            owner.state,
+            _lease(owner),
+            owner.host,
+            str(owner.pid),
+            owner.version,
+            str(owner.runs),
+            "this daemon" if owner.answering else owner.dead_reason or "-",
+        )
+        for owner in owners
+    ]
+    head = ("OWNER", "STATE", "LEASE", "HOST", "PID", "VERSION", "RUNS", "WHAT")
+    return table(head, rows, width, flexible=(7, 3), spare=(5, 4), paint=paint, style=_owner_style)
+
+
+def _lease(owner: OwnerInfo) -> str:
+    """How old the last sign of life is, of how much it may be; of the dead, since when they are."""
+    if owner.dead_at is not None:
+        return f"{ago(owner.dead_at)} ago"
+    return f"{max(0, owner.lease_age_seconds):.0f} of {owner.lease_seconds:g} s"
+
+
 def _took(run: Run) -> str:
     """From its creation to its end, or so far."""
     return span(seconds_between(run.created_at, run.finished_at))
@@ -194,3 +220,8 @@ def _run_style(column: int, cell: str) -> str:
 
 def _chat_style(column: int, cell: str) -> str:
     return "cyan" if column == 2 and cell != "-" else ("dim" if column in {1, 3} else "")
+
+
+def _owner_style(column: int, cell: str) -> str:
+    styles = {"living": "green", "expired": "yellow", "dead": "dim"}
+    return styles.get(cell, "") if column == 1 else ("dim" if column in {4, 5} else "")

@@ -8,6 +8,7 @@ from outlived.server.session import Handler
 
 HANDLERS: dict[str, Handler] = {
     "server/info": info.info,
+    "server/owners": info.list_owners,
     "server/describe": describe.describe_server,
     "run/start": start.start_run,
     "run/get": runs.get_run,

@@ -1,4 +1,4 @@
-"""``server/info`` and ``$/cancel_request``."""
+"""``server/info``, ``server/owners`` and ``$/cancel_request``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from outlived import __version__, processes
 from outlived.journal.items import MAX_DELTA_CHARS
 from outlived.server.credentials import read_user
 from outlived.server.session import LINGER_SECONDS, Call, Session
+from outlived.store import owners
 from outlived.supervisor.desk import MAX_DATA_BYTES
 
 
@@ -34,6 +35,12 @@ async def info(session: Session, params: wire.NoParams, call: Call) -> wire.Serv
         peer=wire.PeerInfo(caller.uid, caller.gid, read_user(caller.uid)),
         workspaces=None,
     )
+
+
+async def list_owners(session: Session, params: wire.NoParams, call: Call) -> wire.OwnerList:  # noqa: ARG001
+    """Who shares this database."""
+    supervisor = session.supervisor
+    return wire.OwnerList(await owners.list_owners(supervisor.store.pool, supervisor.journal.owner))
 
 
 def _read_state(session: Session) -> Literal["serving", "draining", "degraded"]:

@@ -3,13 +3,14 @@
 INSERT INTO outlived.owners (id, home_id, host, boot_id, pid_namespace, pid, start_ticks, socket, version,
                              lease_seconds, lease_until)
 VALUES (%(id)s, %(home_id)s, %(host)s, %(boot_id)s, %(pid_namespace)s, %(pid)s, %(start_ticks)s, %(socket)s,
-        %(version)s, %(lease)s, clock_timestamp() + make_interval(secs => %(lease)s));
+        %(version)s, %(lease)s, clock_timestamp() + make_interval(secs => %(lease)s))
+RETURNING extract(epoch FROM clock_timestamp())::float8;
 
 -- name: renew
 -- The heartbeat: renews the lease and leaves the fence alone. No row: this owner was declared dead.
 UPDATE outlived.owners SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
 WHERE id = %(me)s AND dead_at IS NULL
-RETURNING 1;
+RETURNING extract(epoch FROM clock_timestamp())::float8;
 
 -- name: read_unsettled
 -- Every run that this owner still holds, with its stop mark: the heartbeat compares it with the registry.
@@ -28,6 +29,17 @@ FROM outlived.owners
 WHERE dead_at IS NULL AND id <> %(me)s
 ORDER BY lease_until
 LIMIT %(limit)s;
+
+-- name: list_owners
+-- For people: whoever lives, and of the dead those of the last day and those that still have something unsettled.
+SELECT o.id, CASE WHEN o.dead_at IS NOT NULL THEN 'dead' WHEN o.lease_until < clock_timestamp() THEN 'expired'
+             ELSE 'living' END,
+       o.host, o.pid, o.version, o.socket, o.registered_at, o.lease_seconds,
+       o.lease_seconds - extract(epoch FROM o.lease_until - clock_timestamp())::float8, o.dead_at, o.dead_reason, r.runs
+FROM outlived.owners o CROSS JOIN LATERAL (
+    SELECT count(*) AS runs FROM outlived.runs r WHERE r.owner = o.id AND r.status NOT IN {terminal}) r
+WHERE o.dead_at IS NULL OR o.dead_at > clock_timestamp() - interval '1 day' OR r.runs > 0
+ORDER BY o.dead_at IS NOT NULL, o.dead_at DESC, o.registered_at, o.id LIMIT %(limit)s;
 
 -- name: read_holder
 -- The owner of one run, for a start that finds its chat taken.
