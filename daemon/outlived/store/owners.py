@@ -105,6 +105,11 @@ async def read_holder(link: Link, run_id: str) -> OwnerRow | None:
     return _owner_row(*rows[0][:-1], dead=rows[0][-1]) if rows else None
 
 
+async def is_adopted(link: Link, run_id: str) -> bool:
+    """Whether the owner of an active run has it for no other purpose than to settle it."""
+    return bool(await link.query(SQL["read_adopted"], {"run_id": run_id}))
+
+
 async def declare_dead(link: Link, me: str, owner: str, *, proved: bool, reason: str) -> bool:
     """Set ``dead_at`` under the row's lock; False: it renewed meanwhile, or somebody else was first."""
     params = {"id": owner, "me": me, "proved": proved, "reason": reason}
@@ -112,9 +117,9 @@ async def declare_dead(link: Link, me: str, owner: str, *, proved: bool, reason:
     return bool(rows)
 
 
-async def end_silent_journals(link: Link) -> int:
-    """End the sessions in which somebody's journal fell silent inside a batch; how many. Raises QueryRefused."""
-    return len(await link.query(SQL["end_silent_journals"]))
+async def end_silent_holder(link: Link, owner: str) -> int:
+    """End the session that holds this owner's row and says nothing more; how many (0 or 1). Raises QueryRefused."""
+    return len(await link.query(SQL["end_silent_holder"], {"id": owner}))
 
 
 async def retire(link: Link, me: str) -> None:

@@ -1,8 +1,8 @@
 """The one door in: everything that starts a run comes through here.
 
 1. The request is checked before anything is stored; the reply leaves after the commit.
-2. A chat held by a dead owner is freed here, at once: a dead daemon never makes a chat answer 409, unless its run is to
-   be resumed: that one keeps its chat.
+2. A chat held by a dead owner is freed here, at once: a dead daemon never makes a chat answer 409, nor is its run
+   joined, unless it is to be resumed: that one keeps its chat. If another daemon is about to free it, that is waited for.
 3. Only the daemon's own user and root may send a command, a directory or an environment.
 
 Not here: the slot itself (a unique index, and the journal's plan), who may use a workspace (``server``).
@@ -23,7 +23,7 @@ from outlived.identifiers import make_id
 from outlived.journal.items import Created, Existing, KeyTaken, RunSpec, SlotTaken, StartAnswer
 from outlived.journal.plan import read_input
 from outlived.journal.tail import wait_settled
-from outlived.store.owners import OwnerRow, read_holder
+from outlived.store.owners import OwnerRow, is_adopted, read_holder
 from outlived.supervisor import Supervisor
 from outlived.supervisor.execute import launch, pick_agent
 from outlived.supervisor.takeover import is_dead, reap, take_over
@@ -61,7 +61,8 @@ async def start(
         on_created(run)
 
     answer = await supervisor.journal.start(spec, on_commit)
-    if isinstance(answer, SlotTaken) and await _free_slot(supervisor, answer.run_id):
+    holding = _find_holding(supervisor, answer, spec)
+    if holding is not None and await _free_slot(supervisor, holding):
         answer = await supervisor.journal.start(spec, on_commit)
     return await _read_answer(supervisor, answer, spec)
 
@@ -147,16 +148,27 @@ def _check_agent(supervisor: Supervisor, spec: RunSpec) -> None:
         raise errors.InvalidParams(str(error), path=error.path) from error
 
 
+def _find_holding(supervisor: Supervisor, answer: StartAnswer, spec: RunSpec) -> str | None:
+    """The run that has the chat, unless it is known to be at work: nobody joins a run that has died."""
+    joins = isinstance(answer, Existing) and spec.on_active == "join"
+    if not joins and not isinstance(answer, SlotTaken):
+        return None
+    assert isinstance(answer, (Existing, SlotTaken))
+    return None if supervisor.registry.is_performing(answer.run_id) else answer.run_id
+
+
 async def _free_slot(supervisor: Supervisor, run_id: str) -> bool:
     """Whether it is worth trying again: the run in the way has ended, or is being settled for a dead owner."""
-    holder = await read_holder(supervisor.store.sweep, run_id)
+    link = supervisor.store.sweep
+    holder = await read_holder(link, run_id)
     if holder is None:
         return True  # settled a moment ago
     if holder.id == supervisor.journal.owner:
         if supervisor.registry.is_performing(run_id):
             return False
     elif not is_dead(supervisor, holder):
-        return False
+        if not await is_adopted(link, run_id):
+            return False
     elif await reap(supervisor, holder) or await _is_taken(supervisor, run_id, holder):
         await take_over(supervisor, [run_id])
         if await _is_kept(supervisor, run_id):

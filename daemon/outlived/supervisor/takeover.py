@@ -24,7 +24,7 @@ from outlived.journal.items import Entry, JournalRefused, OwnershipLost, Taken, 
 from outlived.rules.leases import ProcessIdentity, Verdict, judge_process
 from outlived.rules.message import SHAPING
 from outlived.rules.run import Event, Fact, Status
-from outlived.store.owners import OwnerRow, StopMark, declare_dead, end_silent_journals
+from outlived.store.owners import OwnerRow, StopMark, declare_dead, end_silent_holder
 from outlived.store.postgres import QueryRefused
 from outlived.store.stops import read_processes, read_stop
 from outlived.supervisor import Supervisor
@@ -80,9 +80,9 @@ async def _declare_dead(supervisor: Supervisor, owner: OwnerRow, *, proved: bool
     except QueryRefused as error:
         if not error.passing:
             raise
-    ended = await end_silent_journals(link)
+    ended = await end_silent_holder(link, owner.id)
     log.warning(
-        "an owner's row was locked; ended the sessions that fell silent", owner=owner.id, sessions=ended
+        "an owner's row was locked; ended the session that fell silent", owner=owner.id, sessions=ended
     )
     return await declare_dead(link, me, owner.id, proved=proved, reason=reason)
 

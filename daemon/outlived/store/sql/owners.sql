@@ -48,6 +48,14 @@ SELECT o.id, o.home_id, o.host, o.boot_id, o.pid_namespace, o.pid, o.start_ticks
 FROM outlived.runs r JOIN outlived.owners o ON o.id = r.owner
 WHERE r.id = %(run_id)s AND r.status IN {active};
 
+-- name: read_adopted
+-- Whether the owner of an active run took it over and has not started it: then it is about to be settled.
+SELECT 1 FROM outlived.runs r
+WHERE r.id = %(run_id)s AND r.status IN {active} AND r.epoch > r.attempt
+  AND 'run.adopted' = (SELECT e.type FROM outlived.events e
+                       WHERE e.run_id = r.id AND e.seq > r.last_seq - 10 AND e.type IN ('run.adopted', 'run.started')
+                       ORDER BY e.seq DESC LIMIT 1);
+
 -- name: declare_dead
 -- Reaping: an owner whose death is proved, or whose lease ran out while Postgres was up for at least a lease.
 UPDATE outlived.owners SET dead_at = clock_timestamp(), dead_reason = %(reason)s
@@ -56,13 +64,14 @@ WHERE id = %(id)s AND id <> %(me)s AND dead_at IS NULL
        AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => lease_seconds)))
 RETURNING id;
 
--- name: end_silent_journals
--- Sessions of journals whose daemon fell silent in the middle of a batch (suspended, or cut off): they hold their
--- owner's row. Postgres has no timeout for a client that does not finish sending. A daemon that lives after all
--- finds its connection broken, and tries its batch again.
-SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
-WHERE a.datname = current_database() AND a.usename = current_user AND a.application_name = 'outlived journal'
-  AND a.state IN ('active', 'idle in transaction') AND a.wait_event = 'ClientRead'
+-- name: end_silent_holder
+-- The session that holds an owner's row because its daemon fell silent in the middle of a batch (suspended, or cut
+-- off): its transaction is the row's xmax. Postgres has no timeout for a client that does not finish sending. A daemon
+-- that lives after all finds its connection broken, and tries its batch again.
+SELECT pg_terminate_backend(a.pid) FROM outlived.owners o
+JOIN pg_locks l ON l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted AND l.transactionid = o.xmax
+JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE o.id = %(id)s AND a.state IN ('active', 'idle in transaction') AND a.wait_event = 'ClientRead'
   AND a.state_change < clock_timestamp() - interval '1 second';
 
 -- name: retire
