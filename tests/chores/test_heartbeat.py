@@ -5,11 +5,13 @@ import pytest
 import structlog
 import trio
 
+from outlived.chores import heartbeat as room
 from outlived.chores.heartbeat import beat, beat_once
 from outlived.settings import OwnerSettings
 from outlived.store import postgres
 from outlived.store.stops import mark_stop
 from outlived.supervisor import takeover
+from outlived.supervisor import trust as trust_room
 from outlived.supervisor.registry import Cause
 from outlived.supervisor.trust import read_clock
 from tests.support.history import assert_history
@@ -19,6 +21,7 @@ from tests.support.locks import open_session
 LEASE = 0.9
 HANGS = 4.5
 """A connection attempt to a database that does not answer takes longer."""
+NAPPING = attrs.evolve(FAST, owner=OwnerSettings(lease_seconds=30, heartbeat_seconds=15))
 SHORT = attrs.evolve(FAST, owner=OwnerSettings(lease_seconds=LEASE, heartbeat_seconds=0.1))
 ENDLESS = {"demo": {"delay_ms": 3_600_000}}
 
@@ -219,6 +222,40 @@ async def test_with_our_own_database_down_trust_is_suspended(shared_database, pr
         began = trio.current_time()
         await wait_for(lambda: trio.current_time() - began > LEASE)
         assert house.registry.find(run.id).cause is None
+
+
+class Sleep:
+    """A clock that jumps when the machine wakes up."""
+
+    def __init__(self):
+        self.slept = 0.0
+
+    def __call__(self):
+        return read_clock() + self.slept
+
+
+async def test_a_machine_that_slept_for_too_long_cancels_at_once(shared_database, monkeypatch):
+    """After a sleep longer than two thirds of the lease runs are cancelled before the next beat, which may renew the lease."""
+    sleep = Sleep()
+    for module in (room, trust_room):
+        monkeypatch.setattr(module, "read_clock", sleep)
+    async with open_house(shared_database, settings=NAPPING, actors=["heartbeat"]) as house:
+        run = await start_endless(house)
+        sleep.slept = 10.0
+        began = trio.current_time()
+        await wait_for(
+            lambda: trio.current_time() - began > 2 * NAPPING.owner.lease_seconds / room.DOUBTS_PER_LEASE
+        )
+        assert house.registry.find(run.id).cause is None, "a nap is none"
+        sleep.slept = 3600.0
+        active = house.registry.find(run.id)
+        await wait_for(lambda: active.cause is Cause.DISTRUST, what="the runs are cancelled")
+        assert trio.current_time() - began < NAPPING.owner.heartbeat_seconds, "no beat was waited for"
+        await beat_once(house.supervisor, set())
+        assert house.supervisor.trust.holds
+        assert (await house.wait_settled(run.id)).error["code"] == "owner_lost"
+        assert (await house.perform("demo", input="next")).status == "succeeded"
+    assert_history(shared_database, settled=True)
 
 
 async def test_a_beat_that_fails_is_tried_again(shared_database, proxy):

@@ -122,6 +122,35 @@ async def test_siblings_sweep_together(shared_database):
     assert_history(shared_database, acknowledged=set(remains.run_ids), settled=True)
 
 
+async def test_a_draining_daemon_takes_nothing(shared_database):
+    """A daemon that is about to stop leaves what dead owners left to others: its sweeper sleeps, a sweep ends early."""
+    async with open_house(shared_database, actors=["sweeper"]) as house:
+        house.supervisor.draining.set()
+        remains = await leave_behind(shared_database, SWEEP_LIMIT + 1)
+        began = trio.current_time()
+        await wait_for(lambda: trio.current_time() - began > 10 * FAST.sweep.interval_seconds)
+        assert {(await house.read_run(run_id)).status for run_id in remains.run_ids} == {"running"}
+        assert await sweep_all(house.supervisor) == SWEEP_LIMIT
+    async with open_house(shared_database) as house:
+        assert await sweep_all(house.supervisor) == 1
+    assert_history(shared_database, settled=True)
+
+
+@pytest.mark.parametrize("sole_owner", [True, False])
+async def test_a_sweep_knows_whether_others_are_there(database, sole_owner):
+    """Who has its database for itself, and meets nobody there, is alone; with a living sibling, or a shared database, not."""
+    async with open_house(database, sole_owner=sole_owner) as house:
+        await leave_behind(database, process=read_foreign_identity())
+        await sweep_all(house.supervisor)
+        assert not house.supervisor.trust.alone
+        await house.ask(
+            "UPDATE outlived.owners SET lease_until = '2020-01-01', lease_seconds = 0.001 WHERE host = 'somewhere'"
+        )
+        await sweep_all(house.supervisor)
+        await sweep_all(house.supervisor)
+        assert house.supervisor.trust.alone is sole_owner
+
+
 # ---------------------------------------------------------------- the backstop
 
 

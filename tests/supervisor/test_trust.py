@@ -69,6 +69,20 @@ def test_a_database_that_comes_back_leaves_time_to_renew(clock):
     assert not trust.holds
 
 
+def test_an_owner_without_others_may_sleep(clock):
+    """A laptop that slept for longer than the lease trusts itself if nobody was there to take anything; else it does not."""
+    trust = Trust(60.0, lambda: False)
+    trust.renewed(clock.now)
+    trust.alone = True
+    clock.now += 1e6
+    assert trust.holds
+    trust.alone = False
+    clock.now += 39
+    assert trust.holds
+    clock.now += 1e6
+    assert not trust.holds
+
+
 def test_the_clock_counts_what_was_slept():
     """The clock is CLOCK_BOOTTIME: it counts the time that a laptop is suspended."""
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
