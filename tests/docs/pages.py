@@ -130,6 +130,7 @@ _VARYING = {
     re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+Z| UTC)"): "<time>",
     re.compile(r"^\d+ stopped$"): "<pid> stopped",
     re.compile(r"/\S*/outlived(\.sock|\.toml)\b"): r"<place>\1",
+    re.compile(r"\b\d+ of \d+ s\b"): "<lease>",
     re.compile(r"\b\d+ (s|min)( ago)?\b"): "<age>",
     re.compile(r" {2,}"): " ",
 }

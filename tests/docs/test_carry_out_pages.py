@@ -30,13 +30,13 @@ def test_a_page_brings_its_own_daemons(stage: Stage, database: str):
 
 
 @pytest.mark.parametrize("page", BESIDE_A_DAEMON, ids=lambda page: page.name)
-def test_a_page_is_carried_out(page: Path, stage: Stage, place_daemon: Callable[[], Daemon]):
+def test_a_page_is_carried_out(page: Path, stage: Stage, place_daemon: Callable[[], Daemon], database: str):
     """Every command of a how-to, beside a running daemon, shows what the page shows."""
     if shutil.which(NEEDS.get(page.name, "sh")) is None:
         pytest.skip(f"there is no {NEEDS[page.name]} here")
     place_daemon()
     stage.columns = 4000 if page.name == "socket.md" else stage.columns
-    stage.replace = {"8000": str(find_port())}
+    stage.replace = {"8000": str(find_port()), "host=db.example dbname=agents": database}
     stage.play(page)
     if stage.missing:
         pytest.skip(f"all was carried out but what needs {', '.join(sorted(stage.missing))}")
