@@ -139,7 +139,8 @@ class Notices:
         connection = await connect(self._dsn, "listen")
         try:
             connection.add_notify_handler(lambda notify: heard(_read_hint(notify.channel)))
-            await _refuse_pooler(connection)
+            if not connection.direct:
+                raise CannotListen("a connection pooler stands before the database")
             while True:
                 while (wanted := self._list_wanted()) != self.listening:
                     await self._tune(connection, wanted, heard)
@@ -176,13 +177,6 @@ class Notices:
         self.listening = wanted
         for channel in added:
             heard(_read_hint(channel))
-
-
-async def _refuse_pooler(connection: TrioConnection) -> None:
-    """A pooler gives its clients another number than that of the server's process."""
-    [(pid,)] = await _ask(connection, sql.SQL("SELECT pg_backend_pid()"))
-    if pid != connection.pgconn.backend_pid:
-        raise CannotListen("a connection pooler stands before the database")
 
 
 async def _ask(connection: TrioConnection, statement: sql.SQL | sql.Composed) -> list[tuple[object, ...]]:
