@@ -10,7 +10,7 @@ from outlived.supervisor import start as room
 from outlived.supervisor import takeover
 from outlived.supervisor.takeover import take_over
 from tests.support.history import assert_history
-from tests.support.house import leave_behind, open_house, wait_for
+from tests.support.house import DEADLINE, leave_behind, open_house, wait_for
 
 ENDLESS = {"demo": {"delay_ms": 3_600_000}}
 WAYS = ["reject", "join"]
@@ -24,7 +24,7 @@ def settle_late(monkeypatch):
 
     async def kill_late(*args):
         await go.wait()
-        await kill(*args)
+        return await kill(*args)
 
     monkeypatch.setattr(takeover, "_kill_processes", kill_late)
     return go
@@ -81,6 +81,28 @@ async def test_the_wait_for_another_daemon_has_an_end(shared_database, settle_la
         joined = await house.start(chat_id="too-long", on_active="join")
         assert joined.id == remains.run_ids[0]
         settle_late.set()
+
+
+async def test_a_run_that_goes_on_keeps_its_chat(shared_database, settle_late, monkeypatch):
+    """A dead owner's run that is to be resumed is joined or refused, also while another daemon has just adopted it."""
+    monkeypatch.setattr(room, "FREE_SECONDS", 3600.0)
+    remains = await leave_behind(shared_database, chat_id="kept", on_owner_loss="resume")
+    async with open_house(shared_database) as reaper, open_house(shared_database) as house:
+        with trio.fail_after(DEADLINE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reap_and_take, reaper, remains)
+                await wait_for(lambda: reaper.registry.find(remains.run_ids[0]), what="it is taken")
+                await assert_kept(house, remains.run_ids[0])
+                settle_late.set()
+            await assert_kept(house, remains.run_ids[0])
+        await take_over(house.supervisor, remains.run_ids)
+
+
+async def assert_kept(house, run_id):
+    with pytest.raises(errors.RunActive) as refused:
+        await house.start(chat_id="kept")
+    assert refused.value.data["active_run_id"] == run_id
+    assert (await house.start(chat_id="kept", on_active="join")).id == run_id
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

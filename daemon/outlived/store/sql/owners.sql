@@ -49,9 +49,9 @@ FROM outlived.runs r JOIN outlived.owners o ON o.id = r.owner
 WHERE r.id = %(run_id)s AND r.status IN {active};
 
 -- name: read_adopted
--- Whether the owner of an active run took it over and has not started it: then it is about to be settled.
+-- Whether the owner of an active run took it over and will not start it: then it is about to be settled.
 SELECT 1 FROM outlived.runs r
-WHERE r.id = %(run_id)s AND r.status IN {active} AND r.epoch > r.attempt
+WHERE r.id = %(run_id)s AND r.status IN {active} AND r.on_owner_loss = 'abort' AND r.epoch > r.attempt
   AND 'run.adopted' = (SELECT e.type FROM outlived.events e
                        WHERE e.run_id = r.id AND e.seq > r.last_seq - 10 AND e.type IN ('run.adopted', 'run.started')
                        ORDER BY e.seq DESC LIMIT 1);
