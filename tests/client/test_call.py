@@ -27,6 +27,7 @@ from tests.support.runs import ENDLESS, NO_RUN
 
 NAMES = {
     "server/info": "info",
+    "server/owners": "owners",
     "server/describe": "describe",
     "run/start": "start",
     "run/get": "get",

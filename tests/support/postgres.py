@@ -74,8 +74,11 @@ async def _own(directory: Path) -> None:
     import structlog
     import trio
 
+    from outlived.store import commands
     from outlived.store.embedded import open_embedded
 
+    # Many daemons at once, where a person's Postgres has one.
+    commands.SETTINGS = tuple({**dict(commands.SETTINGS), "max_connections": "200"}.items())
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     async with open_embedded(directory, log=structlog.get_logger()) as server:
         print(server.dsn, flush=True)
