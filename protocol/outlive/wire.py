@@ -51,6 +51,7 @@ StopOutcome = Literal["already_settled", "stopped", "stopping"]
 MessageRole = Literal["user", "assistant", "system"]
 MessageStatus = Literal["streaming", "completed", "failed", "aborted"]
 ServerState = Literal["serving", "draining", "degraded"]
+OwnerState = Literal["living", "expired", "dead"]
 TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining", "cursor_expired"]
 OwnerState = Literal["living", "expired", "dead"]
 ErrorCode = Literal[
