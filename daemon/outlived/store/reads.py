@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 PAGE_BYTES = 8 << 20
 EVENT_PAGE_ROWS = 1000
-EVENT_PAGE_BYTES = 1 << 20
+EVENT_PAGE_BYTES = 256 << 10
+EVENT_BYTES = 300
+"""What an event weighs in a page besides its data: about the rest of its line on the wire."""
 
 
 class LoggedEvent(NamedTuple):
@@ -141,9 +143,14 @@ class Reads:
         messages = [await self._fold(read_message(row[:-2]), row[-2]) for row in rows[:limit]]
         return Page(messages, more=_is_cut(rows, limit))
 
-    async def list_events(self, run_id: str, after: int, limit: int = EVENT_PAGE_ROWS) -> list[LoggedEvent]:
-        """One page of a log, from ``after`` (exclusive); empty at its end."""
-        params = {"run_id": run_id, "after": after, "limit": limit, "bytes": EVENT_PAGE_BYTES}
+    async def list_events(
+        self, run_id: str, after: int, limit: int = EVENT_PAGE_ROWS, size: int = EVENT_PAGE_BYTES
+    ) -> list[LoggedEvent]:
+        """One page of a log, from ``after`` (exclusive), of about ``size`` bytes; empty at its end."""
+        params = {
+            "run_id": run_id, "after": after, "limit": limit, "bytes": min(size, EVENT_PAGE_BYTES),
+            "each": EVENT_BYTES,
+        }  # fmt: skip
         return [LoggedEvent(*row) for row in await self.pool.query(SQL["read_events"], params)]
 
     async def read_progress(self, run_ids: list[str]) -> dict[str, Progress]:

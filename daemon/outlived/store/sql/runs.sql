@@ -51,12 +51,12 @@ SELECT {run_columns}, r.found FROM (
 ) r WHERE r.before < %(bytes)s ORDER BY r.id DESC;
 
 -- name: read_events
--- One page of a log: bounded in rows here, in bytes by the running total.
+-- One page of a log: bounded in rows here, in bytes by the running total; the first one always fits.
 SELECT seq, at, type, data FROM (
-    SELECT seq, at, type, data, sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS before
+    SELECT seq, at, type, data, sum(octet_length(data) + %(each)s) OVER (ORDER BY seq) AS total
     FROM outlived.events
     WHERE run_id = %(run_id)s AND seq > %(after)s::bigint AND seq <= %(after)s::bigint + %(limit)s::bigint
-) page WHERE before < %(bytes)s ORDER BY seq;
+) page WHERE total <= %(bytes)s OR seq = %(after)s::bigint + 1 ORDER BY seq;
 
 -- name: read_shaping_events
 -- What a stored message has not seen yet.
