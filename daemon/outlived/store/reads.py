@@ -28,6 +28,7 @@ T = TypeVar("T")
 PAGE_BYTES = 8 << 20
 EVENT_PAGE_ROWS = 1000
 EVENT_PAGE_BYTES = 256 << 10
+SHAPING_PAGE_BYTES = 1 << 20
 EVENT_BYTES = 300
 """What an event weighs in a page besides its data: about the rest of its line on the wire."""
 
@@ -162,20 +163,24 @@ class Reads:
         return run, await self._fold(read_message(row[RUN_WIDTH:]), run.last_seq)
 
     async def _fold(self, stored: StoredMessage, upto: int | None) -> wire.Message:
-        """The message as of ``upto``: what was stored, and what the log says since."""
+        """The message as of ``upto``: what was stored, and what the log says since, until the message is full."""
         message = stored.message
-        if message.role != "assistant" or upto is None or stored.as_of_seq >= upto:
+        if message.role != "assistant" or upto is None or stored.as_of_seq >= upto or message.truncated:
             return message
-        params = {
-            "run_id": message.run_id, "after": stored.as_of_seq, "upto": upto,
-            "types": sorted(rules_message.SHAPING),
-        }  # fmt: skip
-        rows = await self.pool.query(SQL["read_shaping_events"], params)
         draft = rules_message.restore(
             message.parts, truncated=message.truncated, as_of_seq=stored.as_of_seq, limit=self.message_limit
         )
-        for seq, at, type_, data in rows:
-            draft.add(Event(seq, at, type_, msgspec.json.decode(data)))
+        after, more = stored.as_of_seq, True
+        while more and not draft.truncated:
+            params = {
+                "run_id": message.run_id, "after": after, "upto": upto, "types": sorted(rules_message.SHAPING),
+                "limit": EVENT_PAGE_ROWS, "bytes": SHAPING_PAGE_BYTES,
+            }  # fmt: skip
+            rows = await self.pool.query(SQL["read_shaping_events"], params)
+            for seq, at, type_, data, _ in rows:
+                draft.add(Event(seq, at, type_, msgspec.json.decode(data)))
+                after = seq
+            more = bool(rows) and (rows[0][-1] == EVENT_PAGE_ROWS or len(rows) < rows[0][-1])
         parts = draft.parts
         return attrs.evolve(
             message, content=rules_message.read_content(parts), parts=parts, truncated=draft.truncated

@@ -157,6 +157,8 @@ async def _conclude_lost(supervisor: Supervisor, run: Taken, active: Active, ali
 
 async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
     """Fold what the stored message has not seen; whether the log has the stop mark already."""
+    owned = supervisor.journal.logs.get(run.run_id)
+    full = owned is not None and owned.draft.truncated  # nothing more of the log is in the message
     missed: list[Event] = []
     marked = False
     cursor = run.stored_upto
@@ -166,10 +168,10 @@ async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
             break
         for event in page:
             marked = marked or event.type == Fact.STOP_REQUESTED
-            if event.type in SHAPING and event.seq <= run.last_seq:
+            if event.type in SHAPING and event.seq <= run.last_seq and not full:
                 missed.append(Event(event.seq, event.at, event.type, msgspec.json.decode(event.data)))
         cursor = page[-1].seq
-    if (owned := supervisor.journal.logs.get(run.run_id)) is not None:
+    if owned is not None and supervisor.journal.logs.get(run.run_id) is owned:
         for shaping in missed:  # all or none: this is tried again when the database goes away in between
             owned.draft.add(shaping)
     return marked

@@ -59,10 +59,14 @@ SELECT seq, at, type, data FROM (
 ) page WHERE total <= %(bytes)s OR seq = %(after)s::bigint + 1 ORDER BY seq;
 
 -- name: read_shaping_events
--- What a stored message has not seen yet.
-SELECT seq, at, type, data FROM outlived.events
-WHERE run_id = %(run_id)s AND seq > %(after)s AND seq <= %(upto)s AND type = ANY(%(types)s)
-ORDER BY seq;
+-- What a stored message has not seen yet: a page, bounded in rows and in bytes; the first one always fits.
+SELECT seq, at, type, data, found FROM (
+    SELECT seq, at, type, data, count(*) OVER () AS found,
+           sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS before
+    FROM (SELECT seq, at, type, data FROM outlived.events
+          WHERE run_id = %(run_id)s AND seq > %(after)s AND seq <= %(upto)s AND type = ANY(%(types)s)
+          ORDER BY seq LIMIT %(limit)s) e
+) page WHERE before < %(bytes)s ORDER BY seq;
 
 -- name: read_processes
 -- The process a run was given, where it was given one.
