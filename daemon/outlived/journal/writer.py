@@ -363,6 +363,7 @@ class Journal:
             if isinstance(item, Append) and (owned := self._logs.get(item.run_id)) is not None:
                 owned.growing = owned.growing if owned.growing is not item else None
                 size += 2 * owned.draft.size if owned.saves(item) else 0  # content and parts, whole
+            size += BATCH_BYTES if isinstance(item, Take) else 0  # what it brings is bounded for one, not for two
         return self._in_hand
 
     async def _commit(self, items: list[Item]) -> None:
