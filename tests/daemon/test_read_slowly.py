@@ -21,7 +21,7 @@ from tests.support.effort import Effort
 from tests.support.memory import read_peak, read_rss, reset_peak
 from tests.support.processes import wait_idle
 from tests.support.readers import Reader
-from tests.support.runs import perform, settle, start_shell
+from tests.support.runs import perform, settle, start, start_shell
 from tests.support.waits import wait_until
 from tests.support.wire import Json, Wire
 
@@ -181,6 +181,24 @@ def test_answers_that_nobody_reads_are_not_piled_up(
             if "id" in line:
                 assert "result" in line, str(line)[:300]
                 waiting.remove(line["id"])
+    assert read_peak(pid) - before < MOST
+
+
+def test_waits_that_end_together_are_not_piled_up(shared_daemon: Daemon, wire: Wire, tmp_path: Path):
+    """The same for hundreds of run/wait that are answered in the instant in which a large run ends."""
+    assert shared_daemon.process is not None
+    pid, go = shared_daemon.process.pid, tmp_path / "go"
+    script = f"while [ ! -e {go} ]; do sleep 0.02; done"
+    run = start(wire, command=["sh", "-c", script, *["x" * 100_000] * 9])
+    before = read_rss(pid)
+    with shared_daemon.connect(60) as greedy:
+        waiting = [greedy.send("run/wait", {"run_id": run["id"]}) for _ in range(200)]
+        wait_idle(pid)
+        reset_peak(pid)
+        go.touch()
+        settle(wire, run["id"])
+        wait_idle(pid)
+        assert all(greedy.wait_reply(number)["settled"] for number in waiting)
     assert read_peak(pid) - before < MOST
 
 

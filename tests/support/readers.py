@@ -47,10 +47,10 @@ class Reader:
         return bool(data)
 
     def take_exactly(self, count: int) -> bool:
-        """Read so many bytes; False if the end came first."""
+        """Read so many bytes; False if the end came first, of the tail or of the connection."""
         wanted = len(self.taken) + count
         while len(self.taken) < wanted:
-            if not self.take(wanted - len(self.taken)):
+            if self.has_ended or not self.take(wanted - len(self.taken)):
                 return False
         return True
 

@@ -42,12 +42,17 @@ async def _check(session: Session, params: wire.RunWaitParams) -> None:
 
 
 async def _wait_for_own(session: Session, owned: RunLog, seconds: float) -> wire.RunWaited | None:
-    """The answer, if it is settled here in time and its message is small; a large one waits for its turn."""
+    """The answer, if it is settled here in time and is small; a large one waits for its turn."""
     _refuse_draining(session)
     with session.supervisor.hub.watch(owned.run_id) as watched:
         await watched.wait_ended(seconds)
-    shown = owned.show_settled() if owned.draft.size <= SMALL_BYTES else None
+    shown = owned.show_settled() if _is_small(owned) else None
     return None if shown is None else wire.RunWaited(*shown, settled=True)
+
+
+def _is_small(owned: RunLog) -> bool:
+    command = owned.spec.command if owned.spec is not None else None
+    return owned.draft.size + sum(map(len, command or ())) <= SMALL_BYTES
 
 
 def _refuse_draining(session: Session) -> None:
