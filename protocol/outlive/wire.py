@@ -53,7 +53,6 @@ MessageStatus = Literal["streaming", "completed", "failed", "aborted"]
 ServerState = Literal["serving", "draining", "degraded"]
 OwnerState = Literal["living", "expired", "dead"]
 TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining", "cursor_expired"]
-OwnerState = Literal["living", "expired", "dead"]
 ErrorCode = Literal[
     "exit_status", "signal", "exception", "owner_lost", "too_many_attempts", "nondeterminism", "process_lost",
     "output_limit", "agent_unavailable", "shutdown", "forced", "limit",

@@ -416,7 +416,7 @@ def walk(node):
 class Hiding(LinkPool):
     """Readers' links; ``meanwhile`` happens once, before the first statement that names ``marker``."""
 
-    marker: ClassVar[str] = "LEFT JOIN outlived.events"
+    marker: ClassVar[str] = "LEFT JOIN LATERAL"
 
     def __init__(self, dsn: str, meanwhile: Any) -> None:
         super().__init__(dsn, "test", 1)

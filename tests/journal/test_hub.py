@@ -1,5 +1,8 @@
 """The hub's ring: what it gives is exactly what comes next, or it says that only the store knows."""
 
+from collections.abc import Iterable
+from contextlib import ExitStack
+
 import pytest
 import trio
 import trio.testing
@@ -7,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outlived.journal import hub as hub_module
-from outlived.journal.hub import PAGE_EVENTS, RING_BYTES, Hub, Watched
-from outlived.store.reads import EVENT_PAGE_BYTES, LoggedEvent
+from outlived.journal.hub import RING_BYTES, Hub, Watched
+from outlived.store.reads import EVENT_BYTES, EVENT_PAGE_BYTES, LoggedEvent
 from tests.support.logs import write_at
 
 examples = settings(
@@ -26,6 +29,10 @@ def make_events(first: int, *sizes: int) -> list[LoggedEvent]:
     ]
 
 
+def weigh(events: Iterable[LoggedEvent]) -> int:
+    return sum(len(event.data) + hub_module.EVENT_BYTES for event in events)
+
+
 def list_seqs(page: list[LoggedEvent] | None) -> list[int] | None:
     return None if page is None else [event.seq for event in page]
 
@@ -34,9 +41,9 @@ def list_seqs(page: list[LoggedEvent] | None) -> list[int] | None:
 @given(data=st.data())
 def test_a_page_is_what_comes_next_or_nothing_is_claimed(monkeypatch, data: st.DataObject):
     """For any history and any cursor a page begins right after the cursor, has no gap, and is bounded."""
-    monkeypatch.setattr(hub_module, "RING_BYTES", data.draw(st.integers(0, 60)))
-    monkeypatch.setattr(hub_module, "PAGE_EVENTS", data.draw(st.integers(1, 5)))
-    monkeypatch.setattr(hub_module, "EVENT_PAGE_BYTES", data.draw(st.integers(1, 40)))
+    monkeypatch.setattr(hub_module, "EVENT_BYTES", data.draw(st.integers(0, 15)))
+    monkeypatch.setattr(hub_module, "RING_BYTES", data.draw(st.integers(0, 90)))
+    monkeypatch.setattr(hub_module, "EVENT_PAGE_BYTES", data.draw(st.integers(1, 60)))
     watched, last = Watched("r"), 0
     for _ in range(data.draw(st.integers(1, 8))):
         step = data.draw(st.sampled_from(["publish", "publish", "elsewhere", "noted"]))
@@ -51,15 +58,14 @@ def test_a_page_is_what_comes_next_or_nothing_is_claimed(monkeypatch, data: st.D
 
 
 def check_pages(watched: Watched, last: int) -> None:
-    assert watched._ring_bytes == sum(len(event.data) for event in watched._ring)
-    assert watched._ring_bytes <= hub_module.RING_BYTES
+    assert watched.ring_bytes == weigh(watched._ring)
+    assert watched.ring_bytes <= hub_module.RING_BYTES
     for cursor in range(last + 1):
         page = watched.read_after(cursor)
         if page is None:
             continue
         assert list_seqs(page) == list(range(cursor + 1, cursor + 1 + len(page)))
-        assert len(page) <= hub_module.PAGE_EVENTS
-        assert sum(len(event.data) for event in page[:-1]) < hub_module.EVENT_PAGE_BYTES
+        assert len(page) <= 1 or weigh(page) <= hub_module.EVENT_PAGE_BYTES
         if not page:
             assert cursor >= watched.last_seq, "there is more than the ring has, and it does not say so"
 
@@ -68,7 +74,7 @@ def test_a_full_ring_forgets_the_oldest():
     """A watcher within the ring is served from it; one further behind is sent to the store."""
     watched = Watched("r")
     count = 10
-    watched.add(make_events(1, *[RING_BYTES // 4] * count), settled=False)
+    watched.add(make_events(1, *[RING_BYTES // 4 - EVENT_BYTES] * count), settled=False)
     assert list_seqs(watched.read_after(6)) == [7, 8, 9, 10]
     assert watched.read_after(5) is None
     assert watched.read_after(10) == []
@@ -88,18 +94,34 @@ def test_many_tiny_events_do_not_fill_the_memory():
     watched = Watched("r")
     for first in range(1, 50_000, 1000):
         watched.add(make_events(first, *[2] * 1000), settled=False)
-    assert len(watched._ring) <= PAGE_EVENTS
+    assert len(watched._ring) <= RING_BYTES // EVENT_BYTES
 
 
-def test_a_page_is_bounded_in_events_and_bytes():
-    """A page holds at most so many events, and stops at the one that fills it."""
+def test_a_page_is_bounded_in_bytes():
+    """A page ends before the event that would make it too large, and has one at least, however large that is."""
     watched = Watched("r")
-    watched.add(make_events(1, *[1] * (PAGE_EVENTS * 2)), settled=False)
-    newest = watched.last_seq
-    page = watched.read_after(newest - PAGE_EVENTS)
-    assert page is not None
-    assert len(page) == PAGE_EVENTS
-    assert EVENT_PAGE_BYTES > RING_BYTES  # so that one page may hold the whole ring
+    watched.add(make_events(1, *[1000 - EVENT_BYTES] * 20, 50_000), settled=False)
+    assert list_seqs(watched.read_after(0, 4999)) == [1, 2, 3, 4]
+    assert list_seqs(watched.read_after(0, 5000)) == [1, 2, 3, 4, 5]
+    assert list_seqs(watched.read_after(18, 5000)) == [19, 20]
+    assert list_seqs(watched.read_after(20, 5000)) == [21]
+    assert EVENT_PAGE_BYTES >= RING_BYTES  # so that one page may hold the whole ring
+
+
+def test_all_rings_together_are_bounded(monkeypatch):
+    """With thousands of watched runs those that were silent for longest are sent to the store; the newest are not."""
+    monkeypatch.setattr(hub_module, "ALL_RINGS_BYTES", 20 * (1000 + EVENT_BYTES))
+    hub = Hub()
+    with ExitStack() as stack:
+        watched = [stack.enter_context(hub.watch(str(number))) for number in range(100)]
+        for seq in (1, 2):
+            for each in watched:
+                hub.publish(each.run_id, make_events(seq, 1000), settled=False)
+                assert hub.ring_bytes == sum(other.ring_bytes for other in watched)
+                assert hub.ring_bytes <= hub_module.ALL_RINGS_BYTES
+        assert [each.read_after(1) is not None for each in watched] == [False] * 80 + [True] * 20
+        assert [each.last_seq for each in watched] == [2] * 100
+    assert (hub.ring_bytes, hub._rings, hub.list_watched()) == (0, {}, [])
 
 
 def test_what_was_committed_elsewhere_is_read_from_the_store():

@@ -284,20 +284,22 @@ async def test_bad_data_is_refused_at_once(schema: str, session: Session, monkey
     assert tries <= 2
 
 
-async def test_an_agent_cannot_write_after_its_settlement(schema: str):
+async def test_an_agent_cannot_write_after_its_settlement(schema: str, session: Session):
     """A run that is being settled takes nothing more, and cannot be settled twice."""
     async with open_desk(schema) as desk:
         run_id = await desk.start()
         async with trio.open_nursery() as nursery:
+            await gate(desk, session, Answers(desk, nursery))
             nursery.start_soon(desk.settle, run_id)
             await wait_for(lambda: desk.journal.logs[run_id].settling)
             with pytest.raises(OwnershipLost):
                 await desk.journal.append(run_id, say("late"))
             with pytest.raises(OwnershipLost):
                 await desk.settle(run_id)
+            session.release()
         with pytest.raises(OwnershipLost):
             await desk.settle(run_id)
-    assert_history(schema, settled=True)
+    assert_history(schema)
 
 
 async def test_a_settlement_repeats_a_mark_of_another_daemon(schema: str, session: Session):
@@ -378,6 +380,54 @@ async def test_a_run_that_floods_waits_for_itself_only(schema: str, proxy: Proxy
         await desk.settle(modest)
         assert desk.journal.queued_bytes == 0
     assert_history(schema, settled=True)
+
+
+async def test_short_words_are_weighed_as_what_they_cost(schema: str, proxy: Proxy, monkeypatch):
+    """A run that says millions of tiny words while the database is away is made to wait long before they fill memory."""
+    monkeypatch.setattr(writer, "RUN_BYTES", 64_000)
+    async with open_desk(schema, write_dsn=proxy.dsn) as desk:
+        talking = await desk.start("talking")
+        await desk.flush()
+        proxy.leave()
+        said = 0
+
+        async def talk() -> None:
+            nonlocal said
+            for _ in range(10_000):
+                await desk.journal.append(talking, say("ab"))
+                said += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(talk)
+            await wait_for(lambda: desk.journal._room.statistics().tasks_waiting, "the agent waits")
+            assert said <= 64_000 / writer.PIECE_BYTES
+            proxy.come_back()
+        await desk.settle(talking)
+        assert desk.journal.queued_bytes == 0
+    assert_history(schema, settled=True)
+
+
+async def test_starts_that_wait_for_room_are_bounded_too(schema: str, proxy: Proxy, monkeypatch):
+    """With a full queue as many starts wait as are allowed for; the next is told at once to come again, and when the
+    database is back those that waited are created.
+    """
+    monkeypatch.setattr(writer, "QUEUE_BYTES", 50_000)
+    monkeypatch.setattr(writer, "WAITING_BYTES", 50_000)
+    async with open_desk(schema, write_dsn=proxy.dsn) as desk:
+        await desk.start("before")
+        await desk.flush()
+        proxy.leave()
+        async with trio.open_nursery() as nursery:
+            answers = Answers(desk, nursery)
+            ids = [answers.ask(f"chat {number}", input="x" * 10_000) for number in range(60)]
+            await wait_for(lambda: len(answers.told) == 60 - 5 - 4, "the others are answered")
+            assert all(isinstance(answer, DatabaseLost) for answer in answers.told.values())
+            assert desk.journal.queued_bytes <= 50_000 + 11_000
+            proxy.come_back()
+        created = [run_id for run_id in ids if isinstance(answers.told[run_id], Created)]
+        assert len(created) == 5 + 4
+        assert desk.journal._waiting_bytes == 0
+    assert_history(schema, acknowledged=set(created))
 
 
 async def test_a_start_is_withdrawn_while_the_database_is_away(

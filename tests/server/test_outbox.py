@@ -45,9 +45,9 @@ async def read(sock, count):
 
 
 def fill(outbox):
-    """Queue twice as much as there is room for, far more than the kernel takes; how many bytes."""
+    """Queue more than there is room for, and far more than the kernel takes; how many bytes."""
     line = b"x" * 999 + b"\n"
-    count = 2 * ROOM_BYTES // len(line)
+    count = (2 * ROOM_BYTES + (2 << 20)) // len(line)
     for _ in range(count):
         outbox.add(line)
     return count * len(line)

@@ -4,6 +4,9 @@ import contextlib
 import os
 from pathlib import Path
 
+from tests.support.waits import wait_until
+
+QUIET = 20
 VARIABLE = b"OUTLIVE_RUN_ID="
 
 
@@ -32,6 +35,22 @@ def is_alive(pid: int) -> bool:
 def is_suspended(pid: int) -> bool:
     """Whether a SIGSTOP has taken effect."""
     return read_state(pid) == "T"
+
+
+def wait_idle(pid: int, seconds: float = 30.0) -> None:
+    """Return once it has done nothing for a moment."""
+    seen: list[str] = []
+
+    def is_idle() -> bool:
+        seen.append(_read_time(pid))
+        return len(seen) > QUIET and len(set(seen[-QUIET:])) == 1
+
+    wait_until(is_idle, seconds, f"process {pid} is idle")
+
+
+def _read_time(pid: int) -> str:
+    """The processor time it has used."""
+    return " ".join(Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[11:13])
 
 
 def read_state(pid: int) -> str:

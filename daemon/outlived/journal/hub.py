@@ -2,7 +2,8 @@
 
 1. The hub is only ever told about committed events, and never waits for anybody.
 2. A watcher is a cursor, not a queue: the hub keeps, per *watched* run, a small ring of the newest events; a
-   watcher that is further behind reads the store.
+   watcher that is further behind reads the store. All rings together are bounded too: the run that was silent for
+   longest loses its ring first.
 3. A wake-up carries no data: a watcher that missed one sees the same log.
 
 Not here: reading for one watcher (``tail.py``), sockets.
@@ -20,10 +21,10 @@ import attrs
 import trio
 
 from outlived.bell import Bell
-from outlived.store.reads import EVENT_PAGE_BYTES, LoggedEvent
+from outlived.store.reads import EVENT_BYTES, EVENT_PAGE_BYTES, LoggedEvent
 
-RING_BYTES = 128 << 10
-PAGE_EVENTS = 1000
+RING_BYTES = 256 << 10
+ALL_RINGS_BYTES = 32 << 20
 
 
 @attrs.define(eq=False)
@@ -35,21 +36,25 @@ class Watched:
     last_seq: int = 0
     settled: bool = False
     changes: int = 0
+    ring_bytes: int = 0
     ended: trio.Event = attrs.Factory(trio.Event)
     _ring: deque[LoggedEvent] = attrs.Factory(deque)
-    _ring_bytes: int = 0
     _waiting: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     def add(self, events: list[LoggedEvent], *, settled: bool) -> None:
         """Take newly committed events of this run."""
         if self._ring and events and events[0].seq != self._ring[-1].seq + 1:
-            self._ring.clear()  # something was committed elsewhere in between: the store has it
-            self._ring_bytes = 0
+            self.forget()  # something was committed elsewhere in between: the store has it
         self._ring.extend(events)
-        self._ring_bytes += sum(len(event.data) for event in events)
-        while self._ring_bytes > RING_BYTES or len(self._ring) > PAGE_EVENTS:
-            self._ring_bytes -= len(self._ring.popleft().data)
+        self.ring_bytes += sum(map(_weigh, events))
+        while self.ring_bytes > RING_BYTES:
+            self.ring_bytes -= _weigh(self._ring.popleft())
         self.note(max(self.last_seq, events[-1].seq if events else 0), settled=settled)
+
+    def forget(self) -> None:
+        """Leave it all to the store."""
+        self._ring.clear()
+        self.ring_bytes = 0
 
     def note(self, last_seq: int, *, settled: bool) -> None:
         """The log is this far: wake everybody."""
@@ -76,30 +81,36 @@ class Watched:
         with trio.move_on_after(seconds):
             await self.ended.wait()
 
-    def read_after(self, cursor: int) -> list[LoggedEvent] | None:
-        """The next events after ``cursor``, as many as make one page; None: only the store knows."""
+    def read_after(self, cursor: int, size: int = EVENT_PAGE_BYTES) -> list[LoggedEvent] | None:
+        """The next events after ``cursor``, about ``size`` bytes of them; None: only the store knows."""
         if not self._ring or cursor + 1 < self._ring[0].seq:
             return None
         newest = self._ring[-1].seq
         if cursor > newest or cursor == newest < self.last_seq:  # another owner went on with the log
             return None
         page: list[LoggedEvent] = []
-        size = 0
+        room = min(size, EVENT_PAGE_BYTES)
         for event in islice(self._ring, cursor + 1 - self._ring[0].seq, None):
-            page.append(event)
-            size += len(event.data)
-            if len(page) >= PAGE_EVENTS or size >= EVENT_PAGE_BYTES:
+            room -= _weigh(event)
+            if page and room < 0:
                 break
+            page.append(event)
         return page
+
+
+def _weigh(event: LoggedEvent) -> int:
+    return len(event.data) + EVENT_BYTES
 
 
 class Hub:
     """All watched runs. ``committed`` rings when something was published; ``elsewhere`` when another run is watched, or
-    there may be news of one that is not ours.
+    there may be news of one that is not ours. ``_rings``: those that were published to, the one silent for longest first.
     """
 
     def __init__(self) -> None:
         self._watched: dict[str, Watched] = {}
+        self._rings: dict[str, Watched] = {}
+        self.ring_bytes = 0
         self.committed = Bell()
         self.elsewhere = Bell()
 
@@ -117,12 +128,23 @@ class Hub:
             watched.watchers -= 1
             if watched.watchers == 0:
                 del self._watched[run_id]
+                if self._rings.pop(run_id, None) is not None:
+                    self.ring_bytes -= watched.ring_bytes
 
     def publish(self, run_id: str, events: list[LoggedEvent], *, settled: bool) -> None:
         """Events of a run were committed."""
         self.committed.ring()
-        if (watched := self._watched.get(run_id)) is not None:
-            watched.add(events, settled=settled)
+        if (watched := self._watched.get(run_id)) is None:
+            return
+        self.ring_bytes -= watched.ring_bytes
+        watched.add(events, settled=settled)
+        self.ring_bytes += watched.ring_bytes
+        self._rings.pop(run_id, None)
+        self._rings[run_id] = watched
+        while self.ring_bytes > ALL_RINGS_BYTES:
+            silent = self._rings.pop(next(iter(self._rings)))
+            self.ring_bytes -= silent.ring_bytes
+            silent.forget()
 
     def list_watched(self) -> list[Watched]:
         """Every run somebody watches."""

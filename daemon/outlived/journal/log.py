@@ -58,7 +58,8 @@ class RunLog:
     def saves(self, item: Append) -> bool:
         """Whether the item, once committed, will probably have stored the message."""
         ends = any(entry.type in {Fact.SETTLED, Fact.RELEASED, Fact.STEP_FINISHED} for entry in item.entries)
-        return ends or self.unsaved + item.size >= self.save_at
+        full = self.draft.truncated and self.unsaved > 0
+        return ends or full or self.unsaved + item.size >= self.save_at
 
     def advance(self, run: Run, events: list[Event], *, unsaved: int) -> None:
         """A commit happened."""

@@ -338,7 +338,7 @@ class _Planner:
             if run_id in created or change.process_only:
                 continue
             self.plan.batch.run_changes.append(_run_change(change))
-            if change.gone or change.unsaved >= change.log.save_at or _step_ended(change):
+            if change.gone or change.unsaved >= change.log.save_at or _ended(change):
                 self._save_message(change)
         return self.plan
 
@@ -361,8 +361,10 @@ class _Planner:
         )
 
 
-def _step_ended(change: LogChange) -> bool:
-    return change.unsaved > 0 and any(event.type == Fact.STEP_FINISHED for event in change.events)
+def _ended(change: LogChange) -> bool:
+    """Whether a step ended, or the message is full: then nobody has to read the rest of the log for it."""
+    full = change.log.draft.truncated
+    return change.unsaved > 0 and (full or any(event.type == Fact.STEP_FINISHED for event in change.events))
 
 
 def _run_change(change: LogChange) -> RunChange:

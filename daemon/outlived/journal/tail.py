@@ -14,7 +14,11 @@ import math
 
 from outlived.journal.hub import Watched
 from outlived.rules.run import Fact
-from outlived.store.reads import LoggedEvent, Reads
+from outlived.store.reads import EVENT_BYTES, EVENT_PAGE_BYTES, LoggedEvent, Reads
+
+FIRST_PAGE_BYTES = 16 << 10
+"""A tail's first page is small, and each is a quarter larger than the one before: a reader that never reads is
+found out, by the socket's own buffer, while little was read for it."""
 
 
 class LogPruned(Exception):
@@ -29,20 +33,23 @@ class Tail:
         self._reads = reads
         self.cursor = cursor
         self.settled = False
+        self._bytes = FIRST_PAGE_BYTES
 
     async def read(self) -> list[LoggedEvent]:
         """The next events, at most a page; empty when there are none yet. Raises DatabaseLost, LogPruned."""
-        page = self._watched.read_after(self.cursor)
+        page = self._watched.read_after(self.cursor, self._bytes)
         if page is None:
             page = await self._read_stored()
         if page:
+            self._bytes = min(self._bytes + self._bytes // 4, EVENT_PAGE_BYTES)
             self.cursor = page[-1].seq
             self.settled = page[-1].type == Fact.SETTLED
         return page
 
     async def _read_stored(self) -> list[LoggedEvent]:
         run_id, next_seq = self._watched.run_id, self.cursor + 1
-        page = await self._reads.list_events(run_id, self.cursor)
+        rows = self._bytes // EVENT_BYTES  # more of them cannot fit, and would be read for nothing
+        page = await self._reads.list_events(run_id, self.cursor, rows, self._bytes)
         first_seq = page[0].seq if page else await self._reads.read_first_seq(run_id)
         if first_seq > next_seq:
             raise LogPruned(f"cannot go on with run {run_id}: its event {next_seq} is no longer kept")

@@ -63,7 +63,9 @@ from outlived.store.stops import RunProcess
 log = structlog.get_logger("outlived.journal")
 
 QUEUE_BYTES = 32 << 20
+WAITING_BYTES = 32 << 20
 RUN_BYTES = 1 << 20
+PIECE_BYTES = 64
 BATCH_ITEMS = 2000
 BATCH_BYTES = 4 << 20
 ITEM_BYTES = 1 << 20
@@ -95,6 +97,7 @@ class Journal:
         self._logs: dict[str, RunLog] = {}
         self._queue: deque[Item] = deque()
         self._queued_bytes = 0
+        self._waiting_bytes = 0
         self._in_hand: list[Item] = []
         self._arrived = trio.Event()
         self._room = trio.lowlevel.ParkingLot()
@@ -144,15 +147,24 @@ class Journal:
 
     async def start(self, spec: RunSpec, on_commit: Callable[[RunSpec, wire.Run], None]) -> StartAnswer:
         """Insert a run, or say what is in its way. Raises DatabaseLost (nothing was stored), OwnershipLost."""
+        size = OVERHEAD_BYTES + sum(len(str(each)) for each in (spec.input, spec.command, spec.env))
         if self._queued_bytes > QUEUE_BYTES:
-            with trio.move_on_after(START_SECONDS):
-                await self._wait_for_room()
-            if self._queued_bytes > QUEUE_BYTES:
-                raise DatabaseLost(LATE)
-        size = OVERHEAD_BYTES + len(str(spec.input)) + len(str(spec.command))
+            await self._wait_to_start(size)
         item = Start(spec, size, on_commit, trio.current_time())
         self._hand_in(item)
         return await item.ticket.wait()
+
+    async def _wait_to_start(self, size: int) -> None:
+        """Wait for room, unless too much waits for it already: what waits is held as well. Raises DatabaseLost."""
+        if self._waiting_bytes + size <= WAITING_BYTES:
+            self._waiting_bytes += size
+            try:
+                with trio.move_on_after(START_SECONDS):
+                    await self._wait_for_room()
+            finally:
+                self._waiting_bytes -= size
+        if self._queued_bytes > QUEUE_BYTES:
+            raise DatabaseLost(LATE)
 
     async def append(self, run_id: str, entry: Entry, *, wait: bool = False) -> None:
         """Add an event to a run of ours; waits for room, and with ``wait`` for the commit."""
@@ -184,7 +196,7 @@ class Journal:
             last = growing.entries[-1]
             if entry.pieces is not None and last.pieces is not None and last.type == entry.type:
                 last.pieces.extend(entry.pieces)
-                size -= OVERHEAD_BYTES
+                size -= OVERHEAD_BYTES - PIECE_BYTES  # a short string costs more than its characters
             else:
                 growing.entries.append(entry)
             growing.size += size
@@ -363,6 +375,9 @@ class Journal:
             if isinstance(item, Append) and (owned := self._logs.get(item.run_id)) is not None:
                 owned.growing = owned.growing if owned.growing is not item else None
                 size += 2 * owned.draft.size if owned.saves(item) else 0  # content and parts, whole
+            size += (
+                BATCH_BYTES if isinstance(item, Take | Claim) else 0
+            )  # it brings messages: one of them to a batch
         return self._in_hand
 
     async def _commit(self, items: list[Item]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import trio
 
-ROOM_BYTES = 1 << 20
+ROOM_BYTES = 16 << 10
 CHUNK_BYTES = 256 << 10
 STALL_SECONDS = 30.0
 

@@ -40,6 +40,8 @@ log = structlog.get_logger("outlived.session")
 READ_BYTES = 64 << 10
 LINGER_SECONDS = 10.0
 MAX_UNLIMITED = 1024
+MAX_HELD_BYTES = 4 << 20
+"""So many bytes of requests may be in flight; then the connection is read no further until one is answered."""
 FAREWELL_SECONDS = 2.0
 
 Handler = Callable[["Session", Any, "Call"], Awaitable[Any]]
@@ -51,6 +53,7 @@ class Call:
 
     request: Request
     method: Method
+    size: int
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     refusal: errors.OutliveError | None = None
     after: Callable[[], None] | None = None
@@ -78,8 +81,10 @@ class Session:
     _calls: dict[str | int, Call] = attrs.Factory(dict)
     _limited: int = 0
     _unlimited: int = 0
+    _held_bytes: int = 0
     _ended: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
     _attached: set[str] = attrs.Factory(set)
+    _tidy_at: int = 64
     gone: bool = False
     draining: trio.Event = attrs.Factory(trio.Event)
 
@@ -158,8 +163,11 @@ class Session:
         """This run shall not outlive the connection."""
         if self.gone:
             self.leave_run(run_id)
-        else:
-            self._attached.add(run_id)
+            return
+        self._attached.add(run_id)
+        if len(self._attached) >= self._tidy_at:  # those that have ended need nobody to stop them
+            self._attached = {each for each in self._attached if self.supervisor.registry.find(each)}
+            self._tidy_at = max(64, 2 * len(self._attached))
 
     def _leave(self) -> None:
         self.gone = True
@@ -178,6 +186,8 @@ class Session:
             error = errors.TooLarge(f"cannot accept a line of more than {wire.MAX_CLIENT_LINE} bytes")
             await self.outbox.put(encode_error(None, error))
             return
+        while self._calls_in_flight and self._held_bytes + len(line) > MAX_HELD_BYTES:
+            await self._ended.park()
         try:
             request = parse_request(line)
         except Rejected as rejected:
@@ -192,7 +202,7 @@ class Session:
             return
         while method.unlimited and self._unlimited >= MAX_UNLIMITED:
             await self._ended.park()
-        self._dispatch(Call(request, method))
+        self._dispatch(Call(request, method, len(line)))
 
     def _refuse(self, request: Request) -> errors.OutliveError | None:
         """What is wrong with a request before anything of it is done."""
@@ -208,6 +218,7 @@ class Session:
     def _dispatch(self, call: Call) -> None:
         if call.request.id is not None:
             self._calls[call.request.id] = call
+        self._held_bytes += call.size
         if call.method.unlimited:
             self._unlimited += 1
         else:
@@ -224,6 +235,7 @@ class Session:
             if call.after is not None:
                 call.after()
         finally:
+            self._held_bytes -= call.size
             if call.method.unlimited:
                 self._unlimited -= 1
             else:

@@ -29,6 +29,9 @@ from outlived.store.stops import RunProcess
 SQL = load_statements("journal.sql")
 LIMITS: dict[str, Any] = {"lock_ms": 2000, "statement_ms": 20_000}
 
+TAKE_BYTES = 8 << 20
+"""So much of messages is taken over in one batch: of runs of a dead owner, one and whatever else fits."""
+
 ChatKey = tuple[str, str]
 """(workspace, chat_id)"""
 
@@ -192,7 +195,7 @@ async def read_truth(connection: TrioConnection, fence: Fence, questions: Questi
     asked = [
         ("lock_chats", _pairs(questions.chats, "workspaces", "chats")),
         ("lock_runs", _ids(questions.settling, fence.owner)),
-        ("lock_takeable", _ids(questions.taking, fence.owner)),
+        ("lock_takeable", _ids(questions.taking, fence.owner, bytes=TAKE_BYTES)),
         ("find_keys", _pairs(questions.keys, "workspaces", "keys")),
         ("find_active", _pairs(questions.slots, "workspaces", "chats")),
     ]
@@ -243,8 +246,8 @@ def _pairs(pairs: frozenset[tuple[str, str]], first: str, second: str) -> dict[s
     return {first: [pair[0] for pair in ordered], second: [pair[1] for pair in ordered]} if pairs else {}
 
 
-def _ids(ids: frozenset[str], me: str) -> dict[str, Any]:
-    return {"ids": sorted(ids), "me": me} if ids else {}
+def _ids(ids: frozenset[str], me: str, **more: int) -> dict[str, Any]:
+    return {"ids": sorted(ids), "me": me, **more} if ids else {}
 
 
 def _read_takeable(row: tuple[Any, ...]) -> Takeable:

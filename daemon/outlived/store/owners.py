@@ -87,12 +87,6 @@ async def read_marked(link: Link, me: str) -> dict[str, StopMark]:
     return {run_id: StopMark(at, reason, by) for run_id, at, reason, by in rows}
 
 
-async def read_marked(link: Link, me: str) -> dict[str, StopMark]:
-    """The unsettled runs of ``me`` that have a stop mark."""
-    rows = await link.query(SQL["read_marked"], {"me": me})
-    return {run_id: StopMark(at, reason, by) for run_id, at, reason, by in rows}
-
-
 async def read_living(link: Link, me: str) -> list[OwnerRow]:
     """Other owners that are not declared dead, those silent for longest first, a bounded number."""
     rows = await link.query(SQL["read_living"], {"me": me, "limit": SWEEP_LIMIT})

@@ -28,7 +28,10 @@ T = TypeVar("T")
 
 PAGE_BYTES = 8 << 20
 EVENT_PAGE_ROWS = 1000
-EVENT_PAGE_BYTES = 1 << 20
+EVENT_PAGE_BYTES = 256 << 10
+SHAPING_PAGE_BYTES = 1 << 20
+EVENT_BYTES = 300
+"""What an event weighs in a page besides its data: about the rest of its line on the wire."""
 
 
 class LoggedEvent(NamedTuple):
@@ -144,9 +147,14 @@ class Reads:
             if len(messages) == len(found):
                 return Page(messages, more=_is_cut(rows, limit))
 
-    async def list_events(self, run_id: str, after: int, limit: int = EVENT_PAGE_ROWS) -> list[LoggedEvent]:
-        """One page of a log, from ``after`` (exclusive); empty at its end."""
-        params = {"run_id": run_id, "after": after, "limit": limit, "bytes": EVENT_PAGE_BYTES}
+    async def list_events(
+        self, run_id: str, after: int, limit: int = EVENT_PAGE_ROWS, size: int = EVENT_PAGE_BYTES
+    ) -> list[LoggedEvent]:
+        """One page of a log, from ``after`` (exclusive), of about ``size`` bytes; empty at its end."""
+        params = {
+            "run_id": run_id, "after": after, "limit": limit, "bytes": min(size, EVENT_PAGE_BYTES),
+            "each": EVENT_BYTES,
+        }  # fmt: skip
         return [LoggedEvent(*row) for row in await self.pool.query(SQL["read_events"], params)]
 
     async def read_first_seq(self, run_id: str) -> int:
@@ -171,23 +179,31 @@ class Reads:
         return None
 
     async def _fold(self, stored: StoredMessage, upto: int | None) -> wire.Message | None:
-        """The message as of ``upto``: what was stored, and what the log says since. None: that is pruned by now."""
+        """The message as of ``upto``: what was stored, and what the log says since, until the message is full.
+
+        None: some of that is pruned by now.
+        """
         message = stored.message
-        if message.role != "assistant" or upto is None or stored.as_of_seq >= upto:
+        if message.role != "assistant" or upto is None or stored.as_of_seq >= upto or message.truncated:
             return message
-        params = {
-            "run_id": message.run_id, "after": stored.as_of_seq, "upto": upto,
-            "types": sorted(rules_message.SHAPING),
-        }  # fmt: skip
-        rows = await self.pool.query(SQL["read_shaping_events"], params)
         draft = rules_message.restore(
             message.parts, truncated=message.truncated, as_of_seq=stored.as_of_seq, limit=self.message_limit
         )
-        for first_seq, seq, at, type_, data in rows:
-            if first_seq > stored.as_of_seq + 1:
+        after, more = stored.as_of_seq, True
+        while more and not draft.truncated:
+            params = {
+                "run_id": message.run_id, "after": after, "upto": upto, "types": sorted(rules_message.SHAPING),
+                "limit": EVENT_PAGE_ROWS, "bytes": SHAPING_PAGE_BYTES,
+            }  # fmt: skip
+            rows = await self.pool.query(SQL["read_shaping_events"], params)
+            if not rows or rows[0][0] > after + 1:
                 return None
-            if seq is not None:
-                draft.add(Event(seq, at, type_, msgspec.json.decode(data)))
+            for _, seq, at, type_, data, _ in rows:
+                if seq is not None:
+                    draft.add(Event(seq, at, type_, msgspec.json.decode(data)))
+                    after = seq
+            found = rows[0][-1] or 0
+            more = found == EVENT_PAGE_ROWS or len(rows) < found
         parts = draft.parts
         return attrs.evolve(
             message, content=rules_message.read_content(parts), parts=parts, truncated=draft.truncated

@@ -99,24 +99,28 @@ async def take_over(supervisor: Supervisor, run_ids: list[str]) -> int:
 
 
 async def _take_over(supervisor: Supervisor, run_ids: list[str], answer: Ticket[int]) -> None:
+    """Take what fits, conclude it, and again: however many and large the messages are, a few are held at a time."""
+    left = set(run_ids)
     try:
-        taken = await supervisor.journal.take(run_ids)
-        actives = [supervisor.registry.enter(run.run_id, performing=False) for run in taken]
-        try:
-            alive: list[str] = []
-            if taken:
-                kill = partial(_kill_processes, supervisor, [run.run_id for run in taken])
-                alive = await insist(supervisor, kill)
-            async with trio.open_nursery() as nursery:
-                for run, active in zip(taken, actives, strict=True):
-                    nursery.start_soon(_conclude_lost, supervisor, run, active, run.run_id in alive)
-        finally:
-            for active in actives:
-                supervisor.registry.leave(active)
+        while left and (taken := await supervisor.journal.take(sorted(left))):
+            left -= {run.run_id for run in taken}
+            await _conclude_taken(supervisor, taken)
     except Exception as error:  # noqa: BLE001 - it is told to whoever asked; no other run may suffer from it
         answer.fail(error)
     else:
-        answer.resolve(len(taken))
+        answer.resolve(len(set(run_ids)) - len(left))
+
+
+async def _conclude_taken(supervisor: Supervisor, taken: list[Taken]) -> None:
+    actives = [supervisor.registry.enter(run.run_id, performing=False) for run in taken]
+    try:
+        alive = await insist(supervisor, partial(_kill_processes, supervisor, [run.run_id for run in taken]))
+        async with trio.open_nursery() as nursery:
+            for run, active in zip(taken, actives, strict=True):
+                nursery.start_soon(_conclude_lost, supervisor, run, active, run.run_id in alive)
+    finally:
+        for active in actives:
+            supervisor.registry.leave(active)
 
 
 async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> list[str]:
@@ -157,6 +161,8 @@ async def _conclude_lost(supervisor: Supervisor, run: Taken, active: Active, ali
 
 async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
     """Fold what the stored message has not seen; whether the log has the stop mark already."""
+    owned = supervisor.journal.logs.get(run.run_id)
+    full = owned is not None and owned.draft.truncated  # nothing more of the log is in the message
     missed: list[Event] = []
     marked = False
     cursor = run.stored_upto
@@ -166,10 +172,10 @@ async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
             break
         for event in page:
             marked = marked or event.type == Fact.STOP_REQUESTED
-            if event.type in SHAPING and event.seq <= run.last_seq:
+            if event.type in SHAPING and event.seq <= run.last_seq and not full:
                 missed.append(Event(event.seq, event.at, event.type, msgspec.json.decode(event.data)))
         cursor = page[-1].seq
-    if (owned := supervisor.journal.logs.get(run.run_id)) is not None:
+    if owned is not None and supervisor.journal.logs.get(run.run_id) is owned:
         for shaping in missed:  # all or none: this is tried again when the database goes away in between
             owned.draft.add(shaping)
     return marked

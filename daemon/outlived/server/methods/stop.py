@@ -18,7 +18,8 @@ async def stop_run(session: Session, params: wire.RunStopParams, call: Call) -> 
         by=f"uid:{session.caller.uid}",
         wait_seconds=params.wait_seconds,
     )
-    return wire.RunStopped(outcome, await find_run(session, run_id, None))
+    async with session.turn():
+        return wire.RunStopped(outcome, await find_run(session, run_id, None))
 
 
 async def _find(session: Session, params: wire.RunStopParams) -> str:

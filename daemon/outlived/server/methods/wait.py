@@ -26,23 +26,33 @@ async def wait_run(session: Session, params: wire.RunWaitParams, call: Call) -> 
         if (settled := await _wait_for_own(session, owned, seconds)) is not None:
             return settled
     else:
-        run = await find_run(session, params.run_id, params.workspace)
-        if run.status not in TERMINAL:
-            _refuse_draining(session)
-        with supervisor.hub.watch(run.id) as watched:
+        await _check(session, params)
+        with supervisor.hub.watch(params.run_id) as watched:
             await wait_settled(watched, supervisor.store.reads, seconds)
     async with session.turn():
         run, message = await find_run_and_message(session, params.run_id, params.workspace)
         return wire.RunWaited(run, message, run.status in TERMINAL)
 
 
+async def _check(session: Session, params: wire.RunWaitParams) -> None:
+    """Whether there is something to wait for. The run itself, which may be large, is not held meanwhile."""
+    run = await find_run(session, params.run_id, params.workspace)
+    if run.status not in TERMINAL:
+        _refuse_draining(session)
+
+
 async def _wait_for_own(session: Session, owned: RunLog, seconds: float) -> wire.RunWaited | None:
-    """The answer, if it is settled here in time and its message is small; a large one waits for its turn."""
+    """The answer, if it is settled here in time and is small; a large one waits for its turn."""
     _refuse_draining(session)
     with session.supervisor.hub.watch(owned.run_id) as watched:
         await watched.wait_ended(seconds)
-    shown = owned.show_settled() if owned.draft.size <= SMALL_BYTES else None
+    shown = owned.show_settled() if _is_small(owned) else None
     return None if shown is None else wire.RunWaited(*shown, settled=True)
+
+
+def _is_small(owned: RunLog) -> bool:
+    command = owned.spec.command if owned.spec is not None else None
+    return owned.draft.size + sum(map(len, command or ())) <= SMALL_BYTES
 
 
 def _refuse_draining(session: Session) -> None:

@@ -44,18 +44,25 @@ ORDER BY id
 FOR NO KEY UPDATE;
 
 -- name: lock_takeable
--- The runs to take: still unsettled, and their owner dead, none, or this one (which lost sight of them).
+-- The runs to take: still unsettled, and their owner dead, none, or this one (which lost sight of them). Their
+-- messages come along, so there are as many as fit into a batch; the first one always does.
+WITH free AS MATERIALIZED (
+    SELECT r.* FROM outlived.runs r
+    WHERE r.id = ANY(%(ids)s::uuid[]) AND r.status NOT IN {terminal}
+      AND (r.owner IS NULL OR r.owner = %(me)s::uuid
+           OR EXISTS (SELECT 1 FROM outlived.owners o WHERE o.id = r.owner AND o.dead_at IS NOT NULL))
+    ORDER BY r.id
+    FOR NO KEY UPDATE OF r SKIP LOCKED)
 SELECT r.id, r.workspace, r.chat_id, r.status, r.attempt, r.epoch, r.owner, r.last_seq, r.step_count,
        r.input_tokens, r.output_tokens, r.cached_tokens, r.cost_micro_usd,
        to_char(r.stop_requested_at AT TIME ZONE 'UTC', {utc}), r.stop_reason,
        to_char(r.created_at AT TIME ZONE 'UTC', {utc}), to_char(r.started_at AT TIME ZONE 'UTC', {utc}),
        to_char(r.updated_at AT TIME ZONE 'UTC', {utc}),
-       r.message_id, m.parts, m.truncated, m.as_of_seq
-FROM outlived.runs r JOIN outlived.messages m ON m.id = r.message_id
-WHERE r.id = ANY(%(ids)s::uuid[]) AND r.status NOT IN {terminal}
-  AND (r.owner IS NULL OR r.owner = %(me)s::uuid OR EXISTS (SELECT 1 FROM outlived.owners o WHERE o.id = r.owner AND o.dead_at IS NOT NULL))
-ORDER BY r.id
-FOR NO KEY UPDATE OF r SKIP LOCKED;
+       r.message_id, r.parts, r.truncated, r.as_of_seq
+FROM (SELECT free.*, m.parts, m.truncated, m.as_of_seq,
+             sum(octet_length(m.parts)) OVER (ORDER BY free.id) - octet_length(m.parts) AS before
+      FROM free JOIN outlived.messages m ON m.id = free.message_id) r
+WHERE r.before < %(bytes)s::bigint ORDER BY r.id;
 
 -- name: find_keys
 -- Runs that were started with the same key.

@@ -55,20 +55,26 @@ SELECT {run_columns}, r.found FROM (
 ) r WHERE r.before < %(bytes)s ORDER BY r.id DESC;
 
 -- name: read_events
--- One page of a log: bounded in rows here, in bytes by the running total.
+-- One page of a log: bounded in rows here, in bytes by the running total; the first one always fits.
 SELECT seq, at, type, data FROM (
-    SELECT seq, at, type, data, sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS before
+    SELECT seq, at, type, data, sum(octet_length(data) + %(each)s) OVER (ORDER BY seq) AS total
     FROM outlived.events
     WHERE run_id = %(run_id)s AND seq > %(after)s::bigint AND seq <= %(after)s::bigint + %(limit)s::bigint
-) page WHERE before < %(bytes)s ORDER BY seq;
+) page WHERE total <= %(bytes)s OR seq = %(after)s::bigint + 1 ORDER BY seq;
 
 -- name: read_shaping_events
--- What a stored message has not seen yet, and beside it, in at least one row, from where on the log is kept.
-SELECT r.first_seq, e.seq, e.at, e.type, e.data
-FROM outlived.runs r LEFT JOIN outlived.events e
-  ON e.run_id = r.id AND e.seq > %(after)s AND e.seq <= %(upto)s AND e.type = ANY(%(types)s)
+-- What a stored message has not seen yet: a page, bounded in rows and in bytes; the first one always fits. Beside it, in at
+-- least one row, from where on the log is kept.
+SELECT r.first_seq, p.seq, p.at, p.type, p.data, p.found
+FROM outlived.runs r LEFT JOIN LATERAL (
+    SELECT seq, at, type, data, count(*) OVER () AS found,
+           sum(octet_length(data)) OVER (ORDER BY seq) - octet_length(data) AS before
+    FROM (SELECT seq, at, type, data FROM outlived.events
+          WHERE run_id = r.id AND seq > %(after)s AND seq <= %(upto)s AND type = ANY(%(types)s)
+          ORDER BY seq LIMIT %(limit)s) e
+) p ON p.before < %(bytes)s
 WHERE r.id = %(run_id)s
-ORDER BY e.seq;
+ORDER BY p.seq;
 
 -- name: read_processes
 -- The process a run was given, where it was given one.
