@@ -28,7 +28,11 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 @pytest.fixture
 def scene(
-    request: pytest.FixtureRequest, database: str, make_daemon: Callable[..., Daemon], figures: Figures, seed: int
+    request: pytest.FixtureRequest,
+    database: str,
+    make_daemon: Callable[..., Daemon],
+    figures: Figures,
+    seed: int,
 ) -> Iterator[Scene]:
     """An audited database without daemons."""
     name = request.node.name.removeprefix("test_").replace("[", "-").replace("]", "").replace(" ", "-")

@@ -99,7 +99,9 @@ class Scene:
     def _count(self, wrong: list[str], misread: list[str], known: set[str], load: Load | None) -> None:
         figures = self.figures
         figures.add("acknowledged", len(known))
-        figures.add("events", sum(len(shown) for readers in load.seen.values() for shown in readers) if load else 0)
+        figures.add(
+            "events", sum(len(shown) for readers in load.seen.values() for shown in readers) if load else 0
+        )
         signs = {
             "lost": "is not there",
             "double": "active runs",
