@@ -74,9 +74,11 @@ class Gate:
         with self._lock:
             self.calls, self._armed = 0, (number, moment, act)
 
-    def disarm(self) -> None:
+    def disarm(self) -> bool:
+        """Do nothing more about any call; whether it was done already."""
         with self._lock:
-            self._armed = None
+            done, self._armed = self._armed is None, None
+            return done
 
     def block(self) -> None:
         """From now on nothing passes, in no direction, and nobody is told (a blackhole)."""
