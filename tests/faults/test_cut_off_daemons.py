@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.support.effort import Effort
 from tests.support.gate import Gate
 from tests.support.processes import find_run_processes
 from tests.support.runs import settle, start_endless, start_shell, wait_text
-from tests.support.scene import HEARTBEAT, LEASE, SOON, Scene
+from tests.support.scene import LEASE, SOON, OwnerState, Scene
 from tests.support.waits import wait_until
 from tests.support.wire import Json, Wire
 
@@ -23,18 +22,6 @@ def gate(scene: Scene, short_dir: Path) -> Iterator[Gate]:
     """One daemon's way to the database."""
     with Gate(scene.database, short_dir / f"gate{len(list(short_dir.iterdir()))}") as gate:
         yield gate
-
-
-def read_owner(database: str, owner: str) -> tuple[float, bool]:
-    """(what is left of its lease in seconds, whether it is declared dead)"""
-    with psycopg.connect(database) as connection:
-        row = connection.execute(
-            "SELECT extract(epoch FROM lease_until - clock_timestamp())::float8, dead_at IS NOT NULL"
-            " FROM outlived.owners WHERE id = %s",
-            [owner],
-        ).fetchone()
-    assert row is not None
-    return row
 
 
 @pytest.mark.parametrize("way", END)
@@ -51,7 +38,7 @@ def test_a_heartbeat_that_fails(scene: Scene, gate: Gate, way: str, effort: Effo
                 runs = [start_endless(wire), start_shell(wire, TICKS)]
                 wait_text(wire, runs[1]["id"], "1\n")
                 told |= {run["id"] for run in runs}
-                last(Outage(scene.database, gate, END[way], wire, runs))
+                last(Outage(scene, gate, END[way], wire, runs))
             scene.figures.add("cuts")
     assert cut_off.process is not None
     assert cut_off.process.poll() is None
@@ -62,25 +49,37 @@ class Outage:
     """A daemon with two runs, whose way to the database ends now."""
 
     def __init__(
-        self, database: str, gate: Gate, end: Callable[[Gate], None], wire: Wire, runs: list[Json]
+        self, scene: Scene, gate: Gate, end: Callable[[Gate], None], wire: Wire, runs: list[Json]
     ) -> None:
-        self.database, self.gate, self.wire, self.runs = database, gate, wire, runs
+        self.gate, self.wire, self.runs = gate, wire, runs
+        self._scene = scene
         self.owner = wire.call("server/info")["instance_id"]
         self.ids = {run["id"] for run in runs}
         end(gate)
 
+    def read_owner(self) -> OwnerState:
+        return self._scene.read_owner(self.owner)
+
     def wait_lease(self, share: float) -> None:
         """Wait until so much of the lease is over, by the database's clock."""
         left = LEASE * (1 - share)
-        wait_until(lambda: read_owner(self.database, self.owner)[0] < left, LEASE * 2, "the lease runs")
+        wait_until(lambda: self.read_owner().left < left, LEASE * 2, "the lease runs")
 
     def wait_processes_gone(self) -> None:
         wait_until(lambda: not find_run_processes(self.ids), SOON, "the processes are gone")
 
     def mend(self) -> None:
-        """The way is open; wait until the daemon has heard it."""
+        """The way is open; wait until the daemon is back, and has renewed its lease with a beat begun since."""
         self.gate.mend()
         wait_until(lambda: self.wire.call("server/info")["state"] == "serving")
+        for _ in range(2):  # the first renewal may have been on its way all the time
+            until = self._read_lease()
+            wait_until(lambda until=until: self._read_lease() != until, SOON, "the lease is renewed")
+
+    def _read_lease(self) -> float:
+        """When the lease of whoever the daemon is now ends; comparable, no more."""
+        me = self.wire.call("server/info")["instance_id"]
+        return self._scene.read_owner(me).until
 
     def read_runs(self) -> list[Json]:
         return [self.wire.call("run/get", run_id=run["id"])["run"] for run in self.runs]
@@ -90,8 +89,6 @@ def endure_a_third(outage: Outage) -> None:
     """The runs go on, of the same owner, and are stopped by their client."""
     outage.wait_lease(1 / 3)
     outage.mend()
-    renewed = LEASE - 2 * HEARTBEAT
-    wait_until(lambda: read_owner(outage.database, outage.owner)[0] > renewed, SOON, "the lease is renewed")
     assert [(run["status"], run["owner"]) for run in outage.read_runs()] == [("running", outage.owner)] * 2
     for run_id in outage.ids:
         stopped = outage.wire.call("run/stop", run_id=run_id, wait_seconds=10)
@@ -102,9 +99,9 @@ def endure_two_thirds(outage: Outage) -> None:
     """The owner cancels its runs before anybody else may take them, and writes their end itself."""
     outage.wait_lease(2 / 3)
     outage.wait_processes_gone()
-    left, dead = read_owner(outage.database, outage.owner)
-    assert left > 0
-    assert not dead
+    owner = outage.read_owner()
+    assert owner.left > 0
+    assert owner.dead is None
     outage.mend()
     for run_id in outage.ids:
         run = settle(outage.wire, run_id)
@@ -115,8 +112,8 @@ def endure_two_thirds(outage: Outage) -> None:
 def endure_four_thirds(outage: Outage) -> None:
     """The processes are gone while the lease still runs; then somebody else ends the runs, and nobody twice."""
     outage.wait_processes_gone()
-    assert read_owner(outage.database, outage.owner) > (0, False)
-    wait_until(lambda: read_owner(outage.database, outage.owner)[1], SOON, "the owner is declared dead")
+    assert outage.read_owner().left > 0
+    wait_until(lambda: outage.read_owner().dead, SOON, "the owner is declared dead")
     outage.wait_lease(4 / 3)
     outage.mend()
     for run_id in outage.ids:

@@ -7,8 +7,9 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.effort import Effort
-from tests.support.load import Habits, Load
-from tests.support.scene import Scene
+from tests.support.load import Habits
+from tests.support.scene import SOON, Scene, read_instance
+from tests.support.waits import wait_until
 
 APART = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
 """A pid namespace of its own, which ends with this command."""
@@ -32,7 +33,7 @@ def test_killed_daemons_lose_nothing(scene: Scene, effort: Effort):
     """Three daemons, 50 chats, kill after kill, often two at once: every promise holds at every instant."""
     chance, kills = scene.chance, effort.choose(6, 1000)
     daemons = scene.add_daemons(3)
-    with Load(daemons, chats=50, seed=scene.seed) as load:
+    with scene.open_load(50) as load:
         while kills > 0:
             load.wait_more(chance.randint(1, 20))
             for victim in chance.sample(daemons, min(kills, chance.choice([1, 1, 2]))):
@@ -42,7 +43,7 @@ def test_killed_daemons_lose_nothing(scene: Scene, effort: Effort):
         for daemon in daemons:
             daemon.wait_ready()
         load.wait_more(20)
-    scene.conclude(load)
+    scene.conclude()
 
 
 @pytest.mark.skipif(not can_live_apart(), reason="only root can start a daemon in another pid namespace")
@@ -55,14 +56,15 @@ def test_killed_daemons_apart_lose_nothing(scene: Scene, effort: Effort):
         daemon.start(wait=False)
     for daemon in daemons:
         daemon.wait_ready()
-    with Load(daemons, chats=12, seed=scene.seed, habits=Habits(commands=0.4)) as load:
+    with scene.open_load(12, habits=Habits(commands=0.4)) as load:
         for _ in range(effort.choose(2, 60)):
             load.wait_more(chance.randint(5, 20))
-            kill_and_restart(chance.choice(daemons))
+            victim = chance.choice(daemons)
+            owner = read_instance(victim)
+            victim.kill()
+            wait_until(lambda owner=owner: scene.read_owner(owner).replaced, SOON, "it is replaced")
+            assert scene.read_owner(owner).dead == "its lease ran out"
+            victim.start()
             scene.figures.add("daemon_kills")
-        for daemon in daemons:
-            daemon.wait_ready()
         load.wait_more(5)
-    scene.conclude(load)
-    reasons = " ".join(daemon.read_log() for daemon in daemons)
-    assert "its lease ran out" in reasons
+    scene.conclude()

@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon
 from tests.support.effort import Effort
-from tests.support.figures import Figures
-from tests.support.load import Load
 from tests.support.postgres import Postgres
 from tests.support.scene import Scene
 
@@ -22,18 +19,18 @@ def mortal(short_dir: Path) -> Iterator[Postgres]:
 
 
 def test_a_killed_postgres_loses_nothing(
-    mortal: Postgres, make_daemon: Callable[..., Daemon], figures: Figures, seed: int, effort: Effort
+    mortal: Postgres, make_scene: Callable[[str], Scene], effort: Effort
 ):
     """The daemons stay, and stay who they are or begin anew; what was acknowledged is there, work goes on."""
-    scene = Scene("killed-postgres", seed, mortal.create_database(), figures, make_daemon)
+    scene = make_scene(mortal.create_database())
     chance = scene.chance
     daemons = scene.add_daemons(2)
-    with Load(daemons, chats=10, seed=seed) as load:
+    with scene.open_load(10) as load:
         for _ in range(effort.choose(3, 200)):
             load.wait_more(chance.randint(1, 15))
             mortal.kill()
-            figures.add("postgres_kills")
+            scene.figures.add("postgres_kills")
         load.wait_more(10)
     assert [daemon.process.poll() for daemon in daemons] == [None, None]
-    scene.conclude(load)
+    scene.conclude()
     assert [daemon.stop() for daemon in daemons] == [0, 0]

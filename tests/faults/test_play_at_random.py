@@ -23,9 +23,7 @@ from hypothesis.stateful import (
 )
 
 from tests.support.audit import read_wrongs
-from tests.support.daemon import Daemon
 from tests.support.effort import Effort
-from tests.support.figures import Figures
 from tests.support.history import check_readers
 from tests.support.postgres import Postgres
 from tests.support.scene import LEASE, Scene
@@ -238,19 +236,15 @@ def read_tail(wire: Wire, run_id: str, after: int) -> list[Json] | None:
 
 
 def test_two_daemons_keep_every_promise(
-    postgres: Postgres, make_daemon: Callable[..., Daemon], figures: Figures, effort: Effort, seed: int
+    postgres: Postgres, make_scene: Callable[[str], Scene], effort: Effort, seed: int
 ):
     """Starts, stops, tails, kills, pauses and restarts in any order: no promise is ever broken."""
-
-    def make_scene() -> Scene:
-        return Scene("random-play", seed, postgres.create_database(), figures, make_daemon)
-
-    Play.make_scene = staticmethod(make_scene)
+    Play.make_scene = staticmethod(lambda: make_scene(postgres.create_database()))
     run_state_machine_as_test(
         seeded(seed)(Play),
         settings=settings(
-            max_examples=effort.choose(8, 200),
-            stateful_step_count=effort.choose(20, 40),
+            max_examples=effort.choose(6, 200),
+            stateful_step_count=effort.choose(16, 40),
             deadline=None,
             database=None,
             phases=[Phase.generate],

@@ -5,28 +5,11 @@ import signal
 import psycopg
 
 from tests.support.audit import count_stale_writes
-from tests.support.daemon import Daemon
 from tests.support.effort import Effort
-from tests.support.load import Habits, Load
+from tests.support.load import Habits
 from tests.support.processes import find_run_processes
-from tests.support.scene import LEASE, SOON, Scene
+from tests.support.scene import LEASE, SOON, Scene, read_instance
 from tests.support.waits import wait_until
-
-
-def read_instance(daemon: Daemon) -> str:
-    with daemon.connect() as wire:
-        return wire.call("server/info")["instance_id"]
-
-
-def is_replaced(database: str, owner: str) -> bool:
-    """Whether that owner is declared dead, and has no unsettled run left."""
-    with psycopg.connect(database) as connection:
-        [answer] = connection.execute(
-            "SELECT dead_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM outlived.runs WHERE owner = %(id)s"
-            " AND finished_at IS NULL) FROM outlived.owners WHERE id = %(id)s",
-            {"id": owner},
-        ).fetchone()
-    return bool(answer)
 
 
 def list_lost(database: str, owner: str) -> set[str]:
@@ -44,14 +27,14 @@ def test_a_suspended_daemon_writes_nothing_more(scene: Scene, effort: Effort):
     """Pause after pause under load: every stale write is refused, the old process trees are gone, both serve again."""
     chance = scene.chance
     daemons = scene.add_daemons(2)
-    with Load(daemons, chats=8, seed=scene.seed, habits=Habits(commands=0.5), timeout=LEASE + 1) as load:
+    with scene.open_load(8, habits=Habits(commands=0.5), timeout=LEASE + 1) as load:
         for _ in range(effort.choose(2, 100)):
             load.wait_more(chance.randint(1, 10))
             paused = chance.choice(daemons)
             owner = read_instance(paused)
             paused.signal(signal.SIGSTOP)
             try:
-                wait_until(lambda owner=owner: is_replaced(scene.database, owner), SOON, "it is replaced")
+                wait_until(lambda owner=owner: scene.read_owner(owner).replaced, SOON, "it is replaced")
             finally:
                 paused.signal(signal.SIGCONT)
             lost = list_lost(scene.database, owner)
@@ -60,4 +43,4 @@ def test_a_suspended_daemon_writes_nothing_more(scene: Scene, effort: Effort):
             scene.figures.add("pauses")
         load.wait_more(5)
     assert count_stale_writes(scene.database) == 0
-    scene.conclude(load)
+    scene.conclude()

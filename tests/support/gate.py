@@ -58,10 +58,9 @@ class Gate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._refusing = True
         self._open.set()
         self._listener.shutdown(socket.SHUT_RDWR)
-        self.cut()
+        self.refuse()
         for thread in self._threads:
             thread.join(_DEADLINE_SECONDS)
         self._listener.close()
@@ -86,7 +85,8 @@ class Gate:
 
     def refuse(self) -> None:
         """Cut every connection, and refuse every new one."""
-        self._refusing = True
+        with self._lock:
+            self._refusing = True
         self.cut()
 
     def mend(self) -> None:
@@ -117,18 +117,21 @@ class Gate:
                 return
             server = socket.socket(socket.AF_UNIX)
             try:
-                if self._refusing:
-                    raise ConnectionRefusedError
                 server.connect(self._server)
+                self._let_in(client, server)
             except OSError:
                 client.close()
                 server.close()
                 continue
-            with self._lock:
-                self._ends |= {client, server}
             pair = _Pair(self, client, server)
             self._run(pair.pass_requests)
             self._run(pair.pass_answers)
+
+    def _let_in(self, *ends: socket.socket) -> None:
+        with self._lock:  # between this look and the note nobody else says that all are to be cut
+            if self._refusing:
+                raise ConnectionRefusedError
+            self._ends |= set(ends)
 
     def wait_open(self) -> None:
         """Stand before the gate while it is blocked."""

@@ -2,8 +2,10 @@
 
 import random
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import attrs
+import psycopg
 
 from outlived.store.history import Allowance
 from tests.support.audit import begin_audit
@@ -11,7 +13,7 @@ from tests.support.daemon import Daemon
 from tests.support.evidence import keep_evidence
 from tests.support.figures import Figures
 from tests.support.history import check_history, check_readers, list_unsettled
-from tests.support.load import Load, list_told
+from tests.support.load import Habits, Load, list_told
 from tests.support.processes import find_run_processes
 from tests.support.waits import wait_until
 
@@ -30,7 +32,22 @@ SOON = LEASE + 2 * SWEEP * 1.2 + 4.0
 """Seconds in which a living daemon settles what a dead one left: lease, two sweeps with their jitter, the two seconds
 for which a lock is waited for, and what a busy machine may take."""
 
-_COLUMNS = {"slot": "double", "stuck": "stuck", "gap": "misread", "settled": "misread", "epoch": "misread"}
+
+@attrs.frozen
+class OwnerState:
+    """Its lease's end and what is ``left`` of it, in seconds; why it was declared ``dead``; ``replaced``: and nothing
+    unsettled is its own."""
+
+    until: float
+    left: float
+    dead: str | None
+    replaced: bool
+
+
+def read_instance(daemon: Daemon) -> str:
+    """The id of the owner that the daemon is now."""
+    with daemon.connect() as wire:
+        return str(wire.call("server/info")["instance_id"])
 
 
 @attrs.define(eq=False)
@@ -43,6 +60,8 @@ class Scene:
     figures: Figures
     make: Callable[..., Daemon]
     daemons: list[Daemon] = attrs.Factory(list)
+    load: Load | None = None
+    kept: Path | None = None
 
     def __attrs_post_init__(self) -> None:
         begin_audit(self.database)
@@ -64,8 +83,35 @@ class Scene:
             daemon.wait_ready()
         return daemons
 
-    def conclude(self, load: Load | None = None, acknowledged: Iterable[str] = ()) -> None:
+    def read_owner(self, owner: str) -> OwnerState:
+        """How that owner is, by the database's clock."""
+        with psycopg.connect(self.database) as connection:
+            row = connection.execute(
+                "SELECT extract(epoch FROM lease_until)::float8,"
+                " extract(epoch FROM lease_until - clock_timestamp())::float8, dead_reason,"
+                " dead_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM outlived.runs"
+                " WHERE owner = o.id AND finished_at IS NULL)"
+                " FROM outlived.owners o WHERE id = %s",
+                [owner],
+            ).fetchone()
+        assert row is not None, f"there is no owner {owner}"
+        return OwnerState(*row)
+
+    def open_load(self, chats: int, *, habits: Habits | None = None, timeout: float = 6.0) -> Load:
+        """Callers of all daemons there are."""
+        self.load = Load(self.daemons, chats=chats, seed=self.seed, habits=habits, timeout=timeout)
+        return self.load
+
+    def keep_evidence(self, wrong: list[str], acknowledged: Iterable[str] = ()) -> Path:
+        """Keep everything that may explain what is wrong, once."""
+        if self.kept is None:
+            told = list_told(self.load) if self.load else {"acknowledged": sorted(acknowledged)}
+            self.kept = keep_evidence(f"{self.name}-{self.seed}", self.database, self.daemons, wrong, told)
+        return self.kept
+
+    def conclude(self, acknowledged: Iterable[str] = ()) -> None:
         """Everything is settled in time, and nothing of what must hold was ever broken; else keep the evidence."""
+        load = self.load
         known = {*acknowledged, *(load.run_ids if load else ())}
         wrong = self._await_settled()
         lost = [each for each in self._check(known) if each not in wrong]
@@ -80,8 +126,7 @@ class Scene:
         ]
         self._count(wrong, misread, known, load)
         if wrong:
-            told = list_told(load) if load else {"acknowledged": sorted(known)}
-            place = keep_evidence(f"{self.name}-{self.seed}", self.database, self.daemons, wrong, told)
+            place = self.keep_evidence(wrong, known)
             shown = "\n".join(wrong[:20])
             raise AssertionError(f"{len(wrong)} wrong, seed {self.seed}, kept in {place}:\n{shown}")
 
