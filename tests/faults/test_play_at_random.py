@@ -243,8 +243,8 @@ def test_two_daemons_keep_every_promise(
     run_state_machine_as_test(
         seeded(seed)(Play),
         settings=settings(
-            max_examples=effort.choose(6, 200),
-            stateful_step_count=effort.choose(16, 40),
+            max_examples=effort.choose(5, 200),
+            stateful_step_count=effort.choose(14, 40),
             deadline=None,
             database=None,
             phases=[Phase.generate],

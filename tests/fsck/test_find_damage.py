@@ -25,9 +25,9 @@ drain_seconds = 0
 kind = "python"
 target = "outspoken:speak"
 """
-TALK, TALK_2, ACTIVE, STOPPED, CUT = (
+TALK, TALK_2, ACTIVE, STOPPED, CUT, SHELL = (
     f"(SELECT id FROM outlived.runs WHERE chat_id = '{chat}')"
-    for chat in ("talk", "talk-2", "active", "stopped", "cut")
+    for chat in ("talk", "talk-2", "active", "stopped", "cut", "shell")
 )
 LAST = f"run_id = {TALK} AND seq = (SELECT last_seq FROM outlived.runs WHERE id = {TALK})"
 NOBODY = "'0190a0a0-0000-7000-8000-000000000000'"
@@ -181,6 +181,25 @@ DAMAGE = {
         ),
         "UPDATE outlived.chats SET next_position = 4 WHERE chat_id = 'talk'",
     ),
+    "an active run whose log is cut": (
+        "pruned",
+        f"UPDATE outlived.runs SET first_seq = 2 WHERE id = {ACTIVE}",
+        f"DELETE FROM outlived.events WHERE run_id = {ACTIVE} AND seq = 1",
+    ),
+    "a log called pruned": ("pruned", f"UPDATE outlived.runs SET pruned_at = now() WHERE id = {SHELL}"),
+    "a pruned log that nobody says is pruned": (
+        "pruned",
+        f"UPDATE outlived.runs SET first_seq = last_seq + 1 WHERE id = {SHELL}",
+        f"DELETE FROM outlived.events WHERE run_id = {SHELL}",
+    ),
+    "a step without its event": ("step", f"INSERT INTO outlived.steps VALUES ({TALK}, 9, 'x', 'null', 2)"),
+    "a step of a pruned run": (
+        "step",
+        f"UPDATE outlived.runs SET first_seq = last_seq + 1, pruned_at = now() WHERE id = {SHELL}",
+        f"DELETE FROM outlived.events WHERE run_id = {SHELL}",
+        f"INSERT INTO outlived.steps VALUES ({SHELL}, 9, 'x', 'null', 2)",
+    ),
+    "a step of nobody": ("step", f"INSERT INTO outlived.steps VALUES ({NOBODY}, 1, 'x', 'null', 2)"),
     "two active runs": (
         "slot",
         "DROP INDEX outlived.runs_one_active_per_chat",
@@ -288,7 +307,7 @@ def test_a_pruned_log_is_not_folded(damage):
         f"DELETE FROM outlived.events WHERE run_id = {TALK} AND seq < 3",
     )
     assert damage(*prune).find() == []
-    whole = prune[0].replace("first_seq = 3", "first_seq = last_seq + 1")
+    whole = prune[0].replace("first_seq = 3", "first_seq = last_seq + 1, pruned_at = now()")
     assert damage(whole, f"DELETE FROM outlived.events WHERE run_id = {TALK}").find() == []
     hole = f"DELETE FROM outlived.events WHERE run_id = {TALK} AND seq = 4"
     assert [problem.kind for problem in damage(*prune, hole).find()] == ["gap"]

@@ -28,9 +28,10 @@ PAUSE_SECONDS = 0.05
 
 @attrs.frozen
 class Habits:
-    """How the callers are: whether they run programs, and how often they stop a run. Times are of one word."""
+    """How often the callers run programs, let a run be resumed, stop one. Times are of one word."""
 
     commands: float = 0.2
+    resumes: float = 0.3
     stops: float = 0.1
     least_ms: int = 20
     most_ms: int = 120
@@ -113,6 +114,10 @@ class Load:
         return run_id
 
     def _choose_work(self, chance: random.Random) -> Json:
+        work = self._choose_agent(chance)
+        return {**work, "on_owner_loss": "resume"} if chance.random() < self._habits.resumes else work
+
+    def _choose_agent(self, chance: random.Random) -> Json:
         delay = chance.randint(self._habits.least_ms, self._habits.most_ms)
         words = chance.randint(2, 10)
         if chance.random() < self._habits.commands:

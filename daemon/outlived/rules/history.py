@@ -59,11 +59,14 @@ class MessageRow:
 
 @attrs.frozen
 class RunRow:
-    """A run's row: the columns that are the fold of its log by name, and what stands beside them."""
+    """A run's row: the columns that are the fold of its log by name, and what stands beside them. ``pruned``: its
+    whole log is gone.
+    """
 
     id: str
     position: int
     first_seq: int
+    pruned: bool
     columns: dict[str, Any]
     message: MessageRow | None
 
@@ -125,6 +128,7 @@ class Review:
             self._foldable = False
         if self._foldable:
             self._check_fold()
+        self._check_pruning(last)
         self._check_message(last)
         return self.problems
 
@@ -164,6 +168,14 @@ class Review:
             where = ", ".join(map(str, self._settled_at)) or "nowhere"
             status = self._row.columns["status"]
             self._note("settled", f"it is {status} with {last} events, and run.settled is at {where}")
+
+    def _check_pruning(self, last: int) -> None:
+        first, status = self._row.first_seq, self._row.columns["status"]
+        if first > 1 and status not in TERMINAL:
+            self._note("pruned", f"its log begins at event {first}, and it is {status}")
+        if self._row.pruned != (first > last):
+            state = "pruned" if self._row.pruned else "not pruned"
+            self._note("pruned", f"it is said to be {state}, and its log is from event {first} to {last}")
 
     # ---- the row
 

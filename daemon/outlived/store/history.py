@@ -19,7 +19,7 @@ import psycopg
 from psycopg.types.string import TextLoader
 
 from outlived.rules.history import LogRow, MessageRow, Problem, Review, RunRow
-from outlived.store.migrate import SchemaRefused, check_readable
+from outlived.store.migrate import NEWEST, SchemaRefused, check_readable
 from outlived.store.postgres import DatabaseLost, WireTimeLoader
 from outlived.store.queries import load_queries
 
@@ -85,6 +85,8 @@ class Snapshot:
             yield Problem("slot", what)
         for message, run_id in self._ask("find_stray_messages", RUN_PAGE):
             yield Problem("stray", f"message {message} is of run {run_id}, which is not there")
+        for run_id, position in self._ask("find_stray_steps", RUN_PAGE):
+            yield Problem("step", f"step {position} has a result, and its log does not say so", run_id)
         for workspace, chat, following, number, positions, first, last in self._ask(
             "find_gapped_chats", RUN_PAGE
         ):
@@ -122,14 +124,14 @@ class Snapshot:
     def _read_run(self, row: tuple[Any, ...]) -> RunRow:
         run_id, position, first_seq, *rest = row
         columns = dict(zip(_FOLDED, rest, strict=False))
-        message_id, *stored = rest[len(_FOLDED) :]
+        pruned, message_id, *stored = rest[len(_FOLDED) :]
         if message_id is None:
-            return RunRow(run_id, position, first_seq, columns, None)
+            return RunRow(run_id, position, first_seq, pruned, columns, None)
         message = MessageRow(*stored)
         if message.truncated:
             found = self._connection.execute(SQL["read_parts"], {"message_id": message_id}).fetchone()
             message = attrs.evolve(message, parts=found[0] if found else None)
-        return RunRow(run_id, position, first_seq, columns, message)
+        return RunRow(run_id, position, first_seq, pruned, columns, message)
 
     def _next_event(self, log: Iterator[tuple[Any, ...]]) -> LogRow | None:
         row = next(log, None)
@@ -173,3 +175,8 @@ def _check_schema(connection: psycopg.Connection[Any]) -> None:
     found = connection.execute(MIGRATIONS_SQL["read_version"]).fetchone()
     version, min_reader = found or (0, 0)
     check_readable(version, min_reader)
+    if version < NEWEST:
+        raise SchemaRefused(
+            f"cannot check this database: its schema is version {version}, this program checks version {NEWEST}; "
+            "a daemon of this program brings it up to date when it starts"
+        )

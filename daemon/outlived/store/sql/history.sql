@@ -10,7 +10,7 @@ SELECT to_regclass('outlived.schema_version') IS NOT NULL;
 SELECT r.id, r.position, r.first_seq, r.status, r.attempt, r.epoch, r.owner, r.step_count, r.last_seq, r.error,
        r.created_at, r.started_at, r.finished_at, r.updated_at, r.stop_requested_at, r.stop_reason,
        r.input_tokens, r.output_tokens, r.cached_tokens, r.cost_micro_usd,
-       m.id, m.status, m.truncated, m.as_of_seq, m.position,
+       r.pruned_at IS NOT NULL, m.id, m.status, m.truncated, m.as_of_seq, m.position,
        sha256(convert_to(m.content, 'UTF8')), sha256(convert_to(m.parts, 'UTF8'))
 FROM outlived.runs r LEFT JOIN outlived.messages m ON m.id = r.message_id AND m.run_id = r.id
 WHERE %(workspace)s::text IS NULL OR r.workspace = %(workspace)s
@@ -39,6 +39,14 @@ SELECT m.id, m.run_id FROM outlived.messages m
 WHERE m.run_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM outlived.runs r WHERE r.id = m.run_id)
   AND (%(workspace)s::text IS NULL OR m.workspace = %(workspace)s)
 ORDER BY m.id;
+
+-- name: find_stray_steps
+-- Results of steps without the event that says so, of a run that is not there, or whose whole log is pruned.
+SELECT s.run_id, s.position FROM outlived.steps s
+LEFT JOIN outlived.runs r ON r.id = s.run_id LEFT JOIN outlived.events e ON e.run_id = s.run_id AND e.seq = s.seq
+WHERE (r.id IS NULL OR r.pruned_at IS NOT NULL OR (s.seq >= r.first_seq AND e.type IS DISTINCT FROM 'step.finished'))
+  AND (%(workspace)s::text IS NULL OR r.workspace = %(workspace)s)
+ORDER BY s.run_id, s.position;
 
 -- name: find_gapped_chats
 -- Chats whose messages are not numbered 1, 2, 3 … up to what the chat numbers next.
