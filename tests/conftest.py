@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.daemon import FAST, Daemon
 from tests.support.effort import Effort
+from tests.support.figures import FigureTable
 from tests.support.postgres import Postgres
 from tests.support.skips import SkipWatch
 from tests.support.wire import Wire
@@ -23,14 +24,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the long forms: more examples, more crashes, a new seed each time",
     )
     parser.addoption("--seed", type=int, help="the seed of a long form that is to be repeated")
+    parser.addoption(
+        "--share", type=float, default=1.0, help="how much of a long form: 0.03 makes 30 crashes of 1,000"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--long"):
-        config.option.timeout = 3600
+        config.option.timeout = 4 * 3600
         if config.option.seed is None:
             config.option.seed = random.randrange(1 << 32)
     config.pluginmanager.register(SkipWatch(), "skip watch")
+    config.pluginmanager.register(FigureTable(), "figure table")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job: what we start shall hear Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,7 +47,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 @pytest.fixture(scope="session")
 def effort(request: pytest.FixtureRequest) -> Effort:
     """The session's effort: the usual one, or that of ``--long``."""
-    return Effort(request.config.option.seed if request.config.getoption("--long") else None)
+    options = request.config.option
+    return Effort(options.seed if options.long else None, options.share)
 
 
 @pytest.fixture(scope="session")

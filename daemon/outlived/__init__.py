@@ -8,6 +8,7 @@
 ``chores``      the periodic actors: heartbeat, sweeper
 ``server``      connections: who asks, and the answers
 ``house``       opens every room in order and closes them in reverse
+``fsck``        beside it: checks a whole database, from a process of its own
 """
 
 __version__ = "0.1.0"

@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = read_settings(_find_config(options.config))
         if options.command == "check-config":
             return _check_config(settings, options.config)
+        if options.command == "fsck":
+            return _check_database(settings, options)
         return _serve(settings, options)
     except SettingsRefused as error:
         return _complain(error)
@@ -53,17 +55,24 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     check = commands.add_parser(
         "check-config", help="check the configuration and the agents, and start nothing"
     )
-    for command in (serve, check):
+    fsck = commands.add_parser(
+        "fsck", help="check that everything in the database is true, and change nothing"
+    )
+    for command in (serve, check, fsck):
         command.add_argument(
             "--config",
             metavar="FILE",
             help="TOML settings (default: $OUTLIVED_CONFIG, else ~/.config/outlived/outlived.toml if it is there)",
         )
     serve.add_argument("--socket", metavar="PATH", help="where to listen (default: $OUTLIVE_SOCKET)")
-    serve.add_argument("--state-dir", metavar="DIR", help="where state lies (default: $OUTLIVED_STATE_DIR)")
-    serve.add_argument(
-        "--database", metavar="DSN", help="use this Postgres, start none (default: $OUTLIVED_DATABASE)"
-    )
+    for command in (serve, fsck):
+        command.add_argument(
+            "--state-dir", metavar="DIR", help="where state lies (default: $OUTLIVED_STATE_DIR)"
+        )
+        command.add_argument(
+            "--database", metavar="DSN", help="use this Postgres, start none (default: $OUTLIVED_DATABASE)"
+        )
+    fsck.add_argument("--json", action="store_true", help="print one JSON value per line")
     return parser.parse_args(argv)
 
 
@@ -136,6 +145,22 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 50)
+
+
+def _check_database(settings: Settings, options: argparse.Namespace) -> int:
+    from outlived.fsck import NothingToCheck, check, find_embedded
+    from outlived.store.history import Allowance
+    from outlived.store.migrate import SchemaRefused
+    from outlived.store.postgres import DatabaseLost
+
+    given = options.database or os.environ.get("OUTLIVED_DATABASE") or settings.store.database
+    place = options.state_dir or os.environ.get("OUTLIVED_STATE_DIR") or settings.store.state_dir
+    try:
+        dsn = given or find_embedded(state_directory(place))
+        clean = check(dsn, Allowance(settings.sweep.interval_seconds), as_json=options.json)
+    except (NothingToCheck, DatabaseLost, SchemaRefused, ValueError) as error:
+        return _complain(error)
+    return 0 if clean else 1
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,8 +7,10 @@ import trio
 
 from outlived.chores import heartbeat as room
 from outlived.chores.heartbeat import beat, beat_once
+from outlived.journal import writer
 from outlived.settings import OwnerSettings
 from outlived.store import postgres
+from outlived.store.postgres import DatabaseLost
 from outlived.store.stops import mark_stop
 from outlived.supervisor import takeover
 from outlived.supervisor import trust as trust_room
@@ -267,6 +269,19 @@ async def test_a_beat_that_fails_is_tried_again(shared_database, proxy):
         proxy.come_back()
         before = house.supervisor.trust._renewal_began
         await wait_for(lambda: house.supervisor.trust._renewal_began > before)
+
+
+async def test_a_beat_tells_the_idle_journal_that_the_database_is_back(shared_database, proxy, monkeypatch):
+    """An outage that leaves the journal nothing to commit is over with the next beat, not with the next run."""
+    monkeypatch.setattr(writer, "START_SECONDS", 0.1)
+    async with open_house(shared_database, through=proxy.dsn, actors=["heartbeat"]) as house:
+        journal = house.supervisor.journal
+        proxy.leave()
+        with pytest.raises(DatabaseLost):
+            await house.start("demo")
+        await wait_for(lambda: journal.degraded and journal.idle)
+        proxy.come_back()
+        await wait_for(lambda: not journal.degraded)
 
 
 async def test_a_beat_that_is_refused_is_tried_again(shared_database, monkeypatch):

@@ -163,7 +163,7 @@ def small_daemon(postgres, short_dir: Path) -> Iterator[Daemon]:
     yield daemon
     end_cleanly(daemon)
     assert daemon.database is not None
-    assert_history(daemon.database, settled=True, message_limit=SMALL)
+    assert_history(daemon.database, settled=True)
 
 
 @pytest.mark.parametrize(("text", "kept", "truncated"), [

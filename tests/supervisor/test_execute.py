@@ -306,6 +306,8 @@ async def test_a_run_that_is_lost_is_not_written(shared_database):
         house.supervisor.journal.forget(run.id)
         await house.ask("DELETE FROM outlived.runs WHERE id = %(id)s", id=run.id)
         await house.ask("DELETE FROM outlived.events WHERE run_id = %(id)s", id=run.id)
+        await house.ask("DELETE FROM outlived.messages WHERE run_id = %(id)s", id=run.id)
+        await house.ask("DELETE FROM outlived.chats WHERE chat_id = %(chat)s", chat=run.chat_id)
 
 
 async def test_an_agent_cannot_give_its_run_away(shared_database):

@@ -88,21 +88,29 @@ class Daemon:
         """Where its database is, given or embedded; an embedded one only while it runs."""
         return self.database or name_server(Path(self.postmaster.socket_directory or self.state))
 
-    def signal(self, number: signal.Signals) -> None:
+    @property
+    def pid(self) -> int:
+        """The daemon's own process, also behind a command that runs it."""
         assert self.process is not None
-        self.process.send_signal(number)
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if self.before else []
+        return int(children[0]) if children else pid
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """``kill -9``: nothing is said, nothing is cleaned up."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
+        if self.process.poll() is None:
+            self.signal(signal.SIGKILL)
         self.process.wait(30)
 
     def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM; the exit status."""
         assert self.process is not None
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
     def wait_logged(self, text: str, seconds: float = 15.0) -> None:

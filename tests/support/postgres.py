@@ -13,11 +13,14 @@ from pathlib import Path
 
 import psycopg
 
+from outlived.store.postmaster import PidFile
+
 
 class Postgres:
     """A running server. Databases are numbered and never reused."""
 
     def __init__(self, directory: Path) -> None:
+        self._data = directory / "data"
         environment = {**os.environ, "PYTHONWARNINGS": "default"}
         self._owner = subprocess.Popen(
             [sys.executable, "-m", "tests.support.postgres", str(directory)],
@@ -38,6 +41,13 @@ class Postgres:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return psycopg.conninfo.make_conninfo(self.dsn, dbname=name)
+
+    def kill(self) -> int:
+        """``kill -9`` of the postmaster, which is started again by itself; its pid."""
+        found = PidFile.read(self._data)
+        assert found is not None
+        os.kill(found.pid, signal.SIGKILL)
+        return found.pid
 
     def close(self) -> None:
         assert self._owner.stdin is not None
@@ -81,8 +91,11 @@ async def _own(directory: Path) -> None:
     commands.SETTINGS = tuple({**dict(commands.SETTINGS), "max_connections": "200"}.items())
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     async with open_embedded(directory, log=structlog.get_logger()) as server:
-        print(server.dsn, flush=True)
-        await trio.to_thread.run_sync(sys.stdin.read)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.watch)
+            print(server.dsn, flush=True)
+            await trio.to_thread.run_sync(sys.stdin.read)
+            nursery.cancel_scope.cancel()
         if server.pid is not None:
             os.kill(
                 server.pid, signal.SIGQUIT

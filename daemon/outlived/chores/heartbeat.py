@@ -74,6 +74,7 @@ async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
         journal.lose()
         return set()
     supervisor.trust.renewed(began)
+    journal.note_reached()
     follow_clock(now)
     for run_id, mark in (await read_marked(supervisor.store.heartbeat, me)).items():
         apply_stop(supervisor, run_id, mark)

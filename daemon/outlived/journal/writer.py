@@ -344,6 +344,16 @@ class Journal:
             )
         self.degraded = True
 
+    def _note_back(self) -> None:
+        if self.degraded:
+            log.info("the database is back")
+        self.degraded = False
+
+    def note_reached(self) -> None:
+        """Somebody else has reached the database: with nothing to commit, the writer would not find that out."""
+        if self.idle:
+            self._note_back()
+
     def _put_back(self) -> None:
         """What was not sent waits in the queue again, in its place."""
         sent = set(map(id, self._unsure.items)) if self._unsure is not None else set()
@@ -473,9 +483,7 @@ class Journal:
     def _finish(self, sent: _Sent) -> None:
         """A batch is committed: move the logs on, tell the hub, answer. Nothing in here waits."""
         self._batch_no, self._unsure = sent.batch_no, None
-        if self.degraded:
-            log.info("the database is back")
-        self.degraded = False
+        self._note_back()
         self._move_logs(sent.plan)
         self._answer(sent.plan)
         self._put_down(sent.items)

@@ -51,7 +51,7 @@ async def migrate(link: Link) -> int:
         await connection.execute(SQL["prepare"])
         cursor = await connection.execute(SQL["read_version"])
         [(version, min_reader)] = await cursor.fetchall()
-        _check_readable(version, min_reader)  # a newer daemon may have been faster
+        check_readable(version, min_reader)  # a newer daemon may have been faster
         missing = [migration for migration in MIGRATIONS if migration.version > version]
         for migration in missing:
             await connection.execute(read_sql(migration.file))
@@ -74,11 +74,12 @@ async def _read_version(link: Link) -> int:
     if not prepared:
         return 0
     [(version, min_reader)] = await link.query(SQL["read_version"])
-    _check_readable(version, min_reader)
+    check_readable(version, min_reader)
     return int(version)
 
 
-def _check_readable(version: int, min_reader: int) -> None:
+def check_readable(version: int, min_reader: int) -> None:
+    """Raises SchemaRefused for a schema that is too new for this version of ours."""
     if min_reader > NEWEST:
         raise SchemaRefused(
             f"cannot use this database: its schema is version {version} and needs a daemon that knows "

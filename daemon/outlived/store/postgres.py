@@ -55,7 +55,7 @@ class QueryRefused(Exception):
         self.passing = passing
 
 
-class _WireTimeLoader(TimestamptzLoader):
+class WireTimeLoader(TimestamptzLoader):
     """Times leave the database as they go over the wire: RFC 3339, UTC, microseconds, ``Z``.
 
     Where the session's time zone is UTC the text is nearly that already; making a datetime of it and a text again
@@ -163,7 +163,7 @@ async def connect(dsn: str, purpose: str) -> TrioConnection:
         raise DatabaseLost(f"cannot connect to the database ({purpose}): {_one_line(error)}") from error
     connection.prepare_threshold = None
     connection.adapters.register_loader("uuid", TextLoader)
-    connection.adapters.register_loader("timestamptz", _WireTimeLoader)
+    connection.adapters.register_loader("timestamptz", WireTimeLoader)
     return connection
 
 
