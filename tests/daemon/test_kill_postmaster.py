@@ -49,7 +49,9 @@ class Load:
     def wait_more(self, count: int) -> None:
         """Return once so many more starts were acknowledged."""
         wanted = len(self.acknowledged) + count
-        wait_until(lambda: self.wrong or len(self.acknowledged) >= wanted, 60, f"{wanted} acknowledged starts")
+        wait_until(
+            lambda: self.wrong or len(self.acknowledged) >= wanted, 60, f"{wanted} acknowledged starts"
+        )
         assert not self.wrong
 
     def _work(self, client: int) -> None:
@@ -80,7 +82,9 @@ def test_a_killed_postmaster_loses_nothing(
     """Its postmaster killed under load, over and over: the daemon stays, no acknowledged start is lost or doubled, a
     key stands for the same run, agents go on and lose no word, a tail sees all of it, and work goes on each time.
     """
-    daemon = make_daemon(database=None, config=FAST.replace("lease_seconds = 6", "lease_seconds = 60")).start()
+    daemon = make_daemon(
+        database=None, config=FAST.replace("lease_seconds = 6", "lease_seconds = 60")
+    ).start()
     assert daemon.process is not None
     go = tmp_path / "go"
     script = f"i=0; while [ ! -e {go} ]; do i=$((i+1)); echo line $i; sleep 0.02; done; echo over $i"

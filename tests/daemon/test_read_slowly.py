@@ -89,9 +89,7 @@ def stalled(shared_daemon: Daemon) -> Iterator[Stalled]:
         thread.join()
 
 
-def test_200_that_never_read_cost_little(
-    make_daemon: Callable[..., Daemon], effort: Effort, tmp_path: Path
-):
+def test_200_that_never_read_cost_little(make_daemon: Callable[..., Daemon], effort: Effort, tmp_path: Path):
     """While 200 subscribers take nothing of a flood, the daemon holds less than 64 MiB for all of them, and a reader
     beside them gets every event in order; one that begins to read at last gets every event too.
     """

@@ -68,9 +68,7 @@ class Medley:
         return partial(self._note, name, partial(self.desk.ask, make_spec(chat, **changes)))
 
     def _append(self, name: str, run: str, entry: Entry) -> Any:
-        return partial(
-            self._note, name, partial(self.desk.journal.append, self.runs[run], entry, wait=True)
-        )
+        return partial(self._note, name, partial(self.desk.journal.append, self.runs[run], entry, wait=True))
 
     async def _note(self, name: str, work: Any) -> None:
         try:

@@ -52,7 +52,11 @@ def door() -> Iterator[Door]:
 
 def ask(number: int, padding: int) -> bytes:
     """A line of about so many bytes."""
-    return json.dumps({"jsonrpc": "2.0", "id": number, "method": "server/info"}).encode() + b" " * padding + b"\n"
+    return (
+        json.dumps({"jsonrpc": "2.0", "id": number, "method": "server/info"}).encode()
+        + b" " * padding
+        + b"\n"
+    )
 
 
 async def test_requests_in_flight_are_bounded_in_bytes(door: Door, monkeypatch):

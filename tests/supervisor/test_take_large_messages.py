@@ -4,8 +4,8 @@ import trio
 
 from outlived.journal.writer import Journal
 from outlived.store import batches
-from outlived.supervisor.takeover import reap, take_over
 from outlived.store.owners import read_living
+from outlived.supervisor.takeover import reap, take_over
 from tests.support.history import assert_history
 from tests.support.house import leave_behind, open_house
 

@@ -375,7 +375,9 @@ class Journal:
             if isinstance(item, Append) and (owned := self._logs.get(item.run_id)) is not None:
                 owned.growing = owned.growing if owned.growing is not item else None
                 size += 2 * owned.draft.size if owned.saves(item) else 0  # content and parts, whole
-            size += BATCH_BYTES if isinstance(item, Take | Claim) else 0  # it brings messages: one of them to a batch
+            size += (
+                BATCH_BYTES if isinstance(item, Take | Claim) else 0
+            )  # it brings messages: one of them to a batch
         return self._in_hand
 
     async def _commit(self, items: list[Item]) -> None:
