@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     except ValueError as error:
         return _complain(error)
     _calm_collector()
+    _raise_file_limit()
     try:
         return 0 if trio.run(live, settings, place, strict_exception_groups=True) else 1
     except REFUSALS as error:
@@ -135,6 +137,12 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         if unknown is not None or known is None:
             raise
         return _complain(_first(known))
+
+
+def _raise_file_limit() -> None:
+    """As many open files as we may have: the usual soft limit, 1024, is a thousand connections, or their runs' pipes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _calm_collector() -> None:

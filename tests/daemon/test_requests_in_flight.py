@@ -138,3 +138,14 @@ def has_room(daemon: Daemon) -> bool:
         answers = first.read_to_end() + second.read_to_end()
         return ["result" in line for line in answers] == [True, True]
     return False
+
+
+def test_connections_are_not_bounded_by_a_soft_limit(make_daemon):
+    """A daemon that may open more files than its soft limit says does: connections do not take its runs' pipes."""
+    daemon = make_daemon()
+    daemon.before = ["sh", "-c", 'ulimit -S -n 100; exec "$@"', "sh"]
+    daemon.start()
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(daemon.connect()) for _ in range(200)]
+        assert {wire.call("server/info")["pid"] for wire in wires} != set()
+        assert perform(wires[-1], command=["true"])["status"] == "succeeded"
