@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         RunWaited,
         ServerDescription,
         ServerInfo,
+        ServerStats,
         TailEnd,
         Usage,
     )
@@ -107,6 +108,7 @@ __all__ = [
     "RunWaited",
     "ServerDescription",
     "ServerInfo",
+    "ServerStats",
     "Tail",
     "TailEnd",
     "TooLarge",

@@ -105,6 +105,7 @@ class Client:
     list_chats = _blocking(client.Client.list_chats)
     messages = _blocking(client.Client.messages)
     info = _blocking(client.Client.info)
+    stats = _blocking(client.Client.stats)
     describe = _blocking(client.Client.describe)
 
     def tail(

@@ -1,25 +1,49 @@
-"""``outlive info``: which daemon answers, and which agents it has."""
+"""``outlive info``: which daemon answers, which agents it has, and how it is doing."""
 
 from __future__ import annotations
 
 from outlive.cli import outcome
 from outlive.cli.arguments import Commands, Options, command
+from outlive.cli.figures import figures
 from outlive.cli.reach import reach
 from outlive.cli.render import info_page
 from outlive.cli.screen import Screen
+from outlive.client import Client
+from outlive.errors import MethodNotFound
 
 
 def add(commands: Commands) -> None:
     """Add the command's arguments."""
-    command(commands, "info", act, "show which daemon answers, and which agents it has")
+    parser = command(
+        commands,
+        "info",
+        act,
+        "show which daemon answers, which agents it has, and how it is doing",
+        "Example: watch outlive info --stats",
+    )
+    parser.add_argument("--stats", action="store_true", help="only how it is doing: the daemon's figures")
 
 
 async def act(options: Options, screen: Screen) -> int:
-    """Ask the daemon who it is."""
+    """Ask the daemon who it is, or only how it is."""
     async with reach(options, screen) as client:
-        info = await client.info()
-    if options.json:
-        screen.value(info)
-    else:
-        screen.line("\n".join(info_page(info, str(client.path), screen.width(), screen.paint)))
+        if options.stats:
+            stats = await client.stats()
+            if options.json:
+                screen.value(stats)
+            else:
+                screen.line("\n".join(figures(stats, screen.paint)))
+        elif options.json:
+            screen.value(await client.info())
+        else:
+            screen.line("\n".join(await _write_page(client, screen)))
     return outcome.SUCCEEDED
+
+
+async def _write_page(client: Client, screen: Screen) -> list[str]:
+    page = info_page(await client.info(), str(client.path), screen.width(), screen.paint)
+    try:
+        stats = await client.stats()
+    except MethodNotFound:
+        return page  # an older daemon keeps no figures
+    return [*page, "", *figures(stats, screen.paint)]
