@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import threading
 import time
 
 import pytest
@@ -68,12 +69,13 @@ async def perform(act, *arguments, name):
 async def test_who_blocks_is_named(watch, said, act, function):
     """Whether it sleeps, computes or holds the interpreter, in the run's task or below it: run and place are said."""
     await perform(act, function, BLOCK, name="run 0190")
-    await wait_for(lambda: said, what="the watch has said something")
-    assert [(entry["event"], entry["run_id"]) for entry in said] == [(BLOCKED, "0190")]
-    assert 0.1 <= said[0]["seconds"] <= BLOCK + 1
-    assert said[0]["stack"].splitlines()[0].endswith(" do")
-    assert __file__ in said[0]["stack"]
-    assert watch.blocks == 1
+    await wait_for(lambda: [entry for entry in said if "run_id" in entry], what="the watch has named a run")
+    [named] = [entry for entry in said if "run_id" in entry]
+    assert (named["event"], named["run_id"]) == (BLOCKED, "0190")
+    assert named["seconds"] >= loop.BLOCK_SECONDS
+    assert named["stack"].splitlines()[0].endswith(" do")
+    assert __file__ in named["stack"]
+    assert watch.blocks >= 1
     assert watch.read_longest() >= BLOCK
     assert 0 < watch.read_busy() <= 1
 
@@ -83,62 +85,81 @@ async def test_it_is_said_while_it_happens(watch, said):
 
     def wait_said():
         until = time.monotonic() + 20
-        while not said and time.monotonic() < until:
+        while not [entry for entry in said if entry["task"] == "an actor"] and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(loop.LONG_SECONDS)
 
     await perform(do, wait_said, name="an actor")
-    await wait_for(lambda: len(said) == 2, what="the watch has said that it is over")
-    assert [entry["event"] for entry in said] == [BLOCKED, GOES_ON]
-    assert {entry["task"] for entry in said} == {"an actor"}
-    assert "run_id" not in said[0]
-    assert said[0]["seconds"] < said[1]["seconds"]
-    assert "wait_said" in said[0]["stack"]
+    await wait_for(lambda: said[-1]["event"] == GOES_ON, what="the watch has said that it is over")
+    named, over = [entry for entry in said if entry["task"] == "an actor"]
+    assert (named["event"], over["event"]) == (BLOCKED, GOES_ON)
+    assert "run_id" not in named
+    assert named["seconds"] < over["seconds"]
+    assert "wait_said" in named["stack"]
 
 
-async def test_a_busy_loop_blames_nobody(watch, said):
-    """Tasks that work a lot but let others work too are not named, however long they go on."""
+async def test_nobody_is_blamed_for_others(said):
+    """Only a task found at work by two looks at one turn is named; a turn of many, and a task of many turns, is not."""
+    watch = LoopWatch()
+    onlooker = loop._Onlooker(watch, threading.Lock())
+    first, second = [sys._getframe()], [sys._getframe().f_back]
 
-    async def work():
-        until = time.monotonic() + 0.5
-        while time.monotonic() < until:
-            compute(0.002)
-            await trio.lowlevel.checkpoint()
+    def look(seconds, stack, *, held_up=False):
+        onlooker._read_stack = lambda: stack
+        onlooker._look(watch.turn_began + seconds, held_up=held_up)
 
-    await perform(work, name="run 0190")
+    watch.turn_began = 1.0
+    for seconds, stack in ((0.06, first), (0.11, second), (0.16, first), (0.21, []), (0.26, first)):
+        look(seconds, stack)
+    for turn in (2.0, 3.0, 4.0):
+        watch.turn_began = turn
+        look(0.06, first)
     assert said == []
-    assert watch.read_busy() > 0.05
+    look(0.11, first)
+    assert len(said) == 1
+    look(0.16, first)
+    assert len(said) == 1, "once is enough"
+    watch.turn_began = 5.0
+    look(0.2, second, held_up=True)
+    assert len(said) == 2
 
 
-async def test_a_crowd_is_counted_and_not_named(watch, said):
-    """A turn that is long because very many tasks were ready is counted; none of them is to blame."""
+async def test_a_busy_loop_is_seen(watch):
+    """Tasks that work a lot make the loop busy; a turn that is long because very many were ready is counted."""
     async with trio.open_nursery() as nursery:
         for _ in range(200):
             nursery.start_soon(do, compute, 0.002)
     await wait_for(lambda: watch.blocks > 0, what="the turn is counted")
-    assert len(said) <= 1, "a look that came late may be mistaken, once"
+    assert watch.read_longest() >= 0.4
+    assert 0.05 < watch.read_busy() <= 1
 
 
-async def test_a_flood_of_lines_is_kept_back(watch, said, monkeypatch):
-    """After some lines the watch counts instead of talking, and says later how many it kept to itself."""
+@pytest.fixture
+def two_reports(monkeypatch):
+    """A watch says two things, and then nothing for an hour."""
+    monkeypatch.setattr(loop, "REPORTS", 2)
     monkeypatch.setattr(loop, "REPORT_SECONDS", 3600.0)
-    for number in range(loop.REPORTS + 2):
-        await perform(do, time.sleep, 0.2, name=f"run {number}")
-    await wait_for(lambda: watch.blocks >= loop.REPORTS + 2, what="all are counted")
-    assert len(said) == loop.REPORTS
+
+
+async def test_a_flood_of_lines_is_kept_back(two_reports, watch, said, monkeypatch):
+    """After some lines the watch counts instead of talking, and says later how many it kept to itself."""
+    for number in range(5):
+        await perform(do, time.sleep, BLOCK, name=f"run {number}")
+    await wait_for(lambda: watch.blocks >= 5, what="all are counted")
+    assert len(said) == 2
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     await perform(do, time.sleep, BLOCK, name="run last")
-    await wait_for(lambda: len(said) > loop.REPORTS, what="it speaks again")
-    assert (said[-1]["run_id"], said[-1]["not_said"]) == ("last", 2)
+    await wait_for(lambda: len(said) > 2, what="it speaks again")
+    assert (said[-1]["run_id"], said[-1]["not_said"] >= 3) == ("last", True)
 
 
 async def test_old_turns_are_forgotten(watch, monkeypatch):
     """The longest turn is one of the last two windows."""
-    await perform(do, time.sleep, 0.2, name="sleeper")
-    assert watch.read_longest() >= 0.2
+    await perform(do, time.sleep, BLOCK, name="sleeper")
+    assert watch.read_longest() >= BLOCK
     monkeypatch.setattr(loop, "WINDOW_SECONDS", 0.1)
-    await wait_for(lambda: watch.read_longest() < 0.15, what="the sleeper is forgotten")
-    assert watch.blocks == 1
+    await wait_for(lambda: watch.read_longest() < BLOCK, what="the sleeper is forgotten")
+    assert watch.blocks >= 1
 
 
 async def test_the_watch_ends_with_its_task():
