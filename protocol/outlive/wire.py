@@ -361,6 +361,8 @@ class ServerStats:
     runs_waiting: int
     runs_started_total: int
     runs_taken_total: Annotated[int, Meta(description="taken over from dead owners")]
+    runs_claimed_total: Annotated[int, Meta(description="released ones whose next attempt began here")]
+    runs_released_total: int
     runs_succeeded_total: int
     runs_failed_total: int
     runs_aborted_total: int

@@ -210,6 +210,7 @@ class Claim:
     size: int = OVERHEAD_BYTES
     ticket: Ticket[wire.Run | None] = attrs.Factory(Ticket)
     tries: int = 0
+    since: float = attrs.Factory(time.monotonic)
 
 
 Item: TypeAlias = Start | Append | Take | Claim

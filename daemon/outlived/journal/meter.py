@@ -87,7 +87,11 @@ class Recent:
 
 
 class Meter:
-    """The counts of one journal, whatever its owner is called. ``replaced``: see ``supervisor/desk.py``."""
+    """The counts of one journal, whatever its owner is called. ``replaced``: see ``supervisor/desk.py``.
+
+    Runs come as started, taken or claimed, and go as settled or released; those that were lost with their owner are
+    in neither.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -99,6 +103,8 @@ class Meter:
         self.events = 0
         self.started = 0
         self.taken = 0
+        self.claimed = 0
+        self.released = 0
         self.settled: Counter[Status] = Counter()
         self.replaced = 0
 
@@ -117,8 +123,11 @@ class Meter:
             self.started += isinstance(answer, Created)
         for _, taken in done.takes:
             self.taken += len(taken)
+        for _, claimed in done.claims:
+            self.claimed += claimed is not None
         for change in done.changes.values():
             self.events += len(change.events)
+            self.released += change.released
             if change.closed:
                 self.settled[change.run.status] += 1
 

@@ -42,6 +42,8 @@ def _runs_so_far(stats: ServerStats) -> str | None:
     kinds = {
         "started": stats.runs_started_total,
         "taken over": stats.runs_taken_total,
+        "claimed": stats.runs_claimed_total,
+        "released": stats.runs_released_total,
         "succeeded": stats.runs_succeeded_total,
         "failed": stats.runs_failed_total,
         "aborted": stats.runs_aborted_total,

@@ -42,6 +42,8 @@ async def read_stats(session: Session, params: wire.NoParams, call: Call) -> wir
         runs_waiting=statuses[Status.WAITING],
         runs_started_total=meter.started,
         runs_taken_total=meter.taken,
+        runs_claimed_total=meter.claimed,
+        runs_released_total=meter.released,
         runs_succeeded_total=meter.settled[Status.SUCCEEDED],
         runs_failed_total=meter.settled[Status.FAILED],
         runs_aborted_total=meter.settled[Status.ABORTED],
