@@ -1,13 +1,14 @@
 """What the journal counts: quantiles that are nearly right and of late only, totals that miss nothing."""
 
 import math
+import time
 
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outlived.journal.meter import ERROR, Meter, Recent
 from outlived.rules.run import Status
+from tests.support.house import wait_for
 from tests.support.journals import make_spec, open_desk, say
 
 SMALLEST, LARGEST = 1e-5, 3600.0
@@ -95,6 +96,21 @@ async def test_journal_counts_what_it_commits(schema):
         assert 0 < meter.read_seconds(0.5) <= meter.read_seconds(1.0) < 60
 
 
+async def test_journal_counts_what_comes_and_goes(schema):
+    """A run that is given back is released, the one who begins its next attempt has claimed it, and only once."""
+    async with open_desk(schema) as desk:
+        meter = desk.journal.meter
+        spec = make_spec(on_owner_loss="resume")
+        await desk.ask(spec)
+        desk.begin(spec.id)
+        await desk.journal.release(spec.id, "shutdown", None)
+        for _ in range(2):
+            run = await desk.reads.get_run(spec.id)
+            await desk.journal.claim(spec, run, desk.note)
+        assert (meter.started, meter.released, meter.claimed) == (1, 1, 1)
+        assert meter.settled.total() == 0
+
+
 async def test_journal_knows_what_waits(schema, session):
     """As long as the database does not answer, what waits grows older; once it is committed, nothing waits."""
     async with open_desk(schema) as desk:
@@ -107,9 +123,8 @@ async def test_journal_knows_what_waits(schema, session):
         for _ in range(3):
             await desk.journal.append(run, say("x"))
         since = desk.journal.waiting_since
-        while trio.current_time() and desk.journal.waiting_since is None:
-            await trio.sleep(0.001)
-        await trio.sleep(0.05)
+        assert since is not None
+        await wait_for(lambda: time.monotonic() > since + 0.05, what="it has waited for a while")
         assert desk.journal.waiting_since == since
         assert desk.journal.queued_items >= 1
         assert desk.journal.meter.commits == before
