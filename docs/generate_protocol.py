@@ -30,6 +30,7 @@ PAGE = Path(__file__).with_name("protocol.md")
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->)(\n?).*?(<!-- end -->)", re.DOTALL)
 CONTRACT = describe()
 MIB = 1 << 20
+MAX_FIELDS_IN_A_LINE = 12
 MAX_BIGINT = 2**63 - 1
 Schema = dict[str, Any]
 
@@ -165,10 +166,17 @@ def _write_method(name: str) -> str:
         f"### `{name}`",
         method.description,
         _write_params(params) if params["properties"] else "No parameters.",
-        f"**Result:** {write_fields(find(method.result))}",
+        _write_result(find(method.result)),
         f"**Errors:** {', '.join(own) or 'none of its own'}",
     ]
     return "\n\n".join(paragraphs)
+
+
+def _write_result(schema: Schema) -> str:
+    """A table where a line would have too many fields."""
+    if len(schema["properties"]) > MAX_FIELDS_IN_A_LINE:
+        return f"**Result:** {schema['description']}\n\n{_write_object(schema)}"
+    return f"**Result:** {write_fields(schema)}"
 
 
 def _write_params(schema: Schema) -> str:

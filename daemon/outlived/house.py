@@ -163,6 +163,7 @@ async def _live_here(
             trust=Trust(settings.owner.lease_seconds, lambda: embedded is not None and embedded.known_down),
             nursery=runs,
         )
+        services.start_soon(keep, "loop watch", supervisor.loop.watch)
         await begin_term(supervisor)
         services.start_soon(keep_or_break, "journal", journal.run)
         services.start_soon(keep, "heartbeat", partial(beat, supervisor))

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         RunWaited,
         ServerDescription,
         ServerInfo,
+        ServerStats,
         TailEnd,
         Usage,
     )
@@ -109,6 +110,7 @@ __all__ = [
     "RunWaited",
     "ServerDescription",
     "ServerInfo",
+    "ServerStats",
     "Tail",
     "TailEnd",
     "TooLarge",

@@ -258,6 +258,10 @@ class Client:
         """The daemons that share the database, the living first."""
         return (await self._ask("server/owners", wire.NoParams(), wire.OwnerList)).owners
 
+    async def stats(self) -> wire.ServerStats:
+        """How the daemon is doing: gauges, totals since its start, quantiles of the last minutes."""
+        return await self._ask("server/stats", wire.NoParams(), wire.ServerStats)
+
     async def describe(self, method: str | None = None) -> wire.ServerDescription:
         """The contract that the daemon serves, of one method or of all, as JSON Schema."""
         return await self._ask("server/describe", wire.ServerDescribeParams(method), wire.ServerDescription)

@@ -65,6 +65,11 @@ METHODS: dict[str, Method] = {
             (_DB,),
         ),
         Method(
+            "server/stats", wire.NoParams, wire.ServerStats,
+            "Says how this daemon is doing: gauges of this moment, totals since its start (`_total`), quantiles of the last "
+            "one to two minutes (`_p50`, `_p99`). Needs no database.",
+        ),
+        Method(
             "run/start", wire.RunStartParams, wire.RunStarted,
             "Starts a run of an agent or of a command, exactly one of both, or finds the run that the key or `join` means. "
             "`input` is text, or a list of parts with a `type`.",

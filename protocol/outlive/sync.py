@@ -106,6 +106,7 @@ class Client:
     messages = _blocking(client.Client.messages)
     info = _blocking(client.Client.info)
     owners = _blocking(client.Client.owners)
+    stats = _blocking(client.Client.stats)
     describe = _blocking(client.Client.describe)
 
     def tail(

@@ -52,6 +52,7 @@ MessageRole = Literal["user", "assistant", "system"]
 MessageStatus = Literal["streaming", "completed", "failed", "aborted"]
 ServerState = Literal["serving", "draining", "degraded"]
 OwnerState = Literal["living", "expired", "dead"]
+DatabaseState = Literal["ok", "degraded"]
 TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining", "cursor_expired"]
 ErrorCode = Literal[
     "exit_status", "signal", "exception", "owner_lost", "too_many_attempts", "nondeterminism", "process_lost",
@@ -369,6 +370,53 @@ class OwnerList:
     """The living first, then the dead: those of the last day, and those that still have runs; at most 200."""
 
     owners: list[OwnerInfo]
+
+
+@attrs.frozen(slots=False)
+class ServerStats:
+    """How a daemon is doing. Runs are those that this daemon owns, or has owned; null: there was nothing to measure."""
+
+    uptime_seconds: float
+    database: DatabaseState
+    rss_bytes: Annotated[int, Meta(description="memory of the process, without Postgres's")]
+    cpu_seconds: Annotated[
+        float, Meta(description="that the process has used, without Postgres and commands")
+    ]
+    connections: int
+    subscribers: Annotated[int, Meta(description="tails at work, of all connections")]
+    subscriber_lag_events: Annotated[
+        int, Meta(description="committed, and not yet handed to the connection of the slowest subscriber")
+    ]
+    runs_pending: int
+    runs_running: int
+    runs_waiting: int
+    runs_started_total: int
+    runs_taken_total: Annotated[int, Meta(description="taken over from dead owners")]
+    runs_claimed_total: Annotated[int, Meta(description="released ones whose next attempt began here")]
+    runs_released_total: int
+    runs_succeeded_total: int
+    runs_failed_total: int
+    runs_aborted_total: int
+    events_total: Annotated[int, Meta(description="committed")]
+    commits_total: int
+    commit_items_total: Annotated[
+        int, Meta(description="an item is a start, a settlement, or what a run has said meanwhile")
+    ]
+    commit_items_p50: Annotated[int, Meta(description="items that shared a commit")] | None
+    commit_items_p99: int | None
+    commit_p50_seconds: (
+        Annotated[float, Meta(description="from the first statement to the last answer")] | None
+    )
+    commit_p99_seconds: float | None
+    queue_items: Annotated[int, Meta(description="not committed, those being committed among them")]
+    queue_bytes: int
+    queue_oldest_seconds: Annotated[float, Meta(description="age of the oldest item that is not committed")]
+    loop_busy_ratio: Annotated[float, Meta(description="0 to 1: of the last one to two minutes")]
+    loop_longest_seconds: Annotated[float, Meta(description="the longest that nothing else went on, lately")]
+    loop_blocks_total: Annotated[int, Meta(description="times of more than 100 ms; the log names who it was")]
+    replaced_characters_total: Annotated[
+        int, Meta(description="NUL and lone surrogates that became U+FFFD in what agents said")
+    ]
 
 
 @attrs.frozen(slots=False)

@@ -49,6 +49,7 @@ def test_commands_and_options_are_offered():
     assert "__complete" not in commands
     assert set(offer("st")) == {"stop"}
     assert set(offer("daemon", "st")) == {"start", "status", "stop"}
+    assert set(offer("info", "--s")) == {"--socket", "--stats"}
     assert set(offer("daemon", "logs", "--f")) == {"--follow"}
     assert set(offer("list", "--status", "fa")) == {"failed"}
     assert set(offer("list", "--status=fa")) == {"--status=failed"}

@@ -54,6 +54,7 @@ def test_statuses_are_coloured(open_terminal, runs):
         ("show", {"NO_COLOR": "1"}),
         ("list", {"TERM": "dumb"}),
         ("info", {"TERM": "dumb"}),
+        ("info", {"NO_COLOR": "1"}),
     ],
 )
 def test_colours_can_be_turned_off(open_terminal, runs, command, environment):
@@ -103,6 +104,20 @@ def test_daemon_is_shown_for_people(outlive, shared_daemon):
     assert re.search(r"^limits +client line +1 MiB$", shown, re.MULTILINE)
     assert re.search(r"^outspoken +python +Says everything once$", shown, re.MULTILINE)
     assert f"socket      {shared_daemon.socket}" in shown
+
+
+def test_figures_are_shown_for_people(outlive, runs):
+    """``info`` ends with how the daemon is doing, and with --stats that is all it shows."""
+    shown = outlive.run("info").stdout
+    assert re.search(r"^runs now +.*1 running$", shown, re.MULTILINE)
+    figures = outlive.run("info", "--stats").stdout
+    assert [line.split("  ")[0] for line in figures.splitlines()] == [
+        line.split("  ")[0] for line in shown.rpartition("\n\n")[2].splitlines()
+    ]
+    assert re.search(r"^runs so far +\d+ started, .*\(in \d+ (s|min)\)$", figures, re.MULTILINE)
+    assert re.search(
+        r"^commits +\d+; lately \d.* ms each \(p99 .*\), \d+ items? each \(p99 \d+\)$", figures, re.MULTILINE
+    )
 
 
 def test_more_and_none_are_said(outlive, open_terminal, runs):

@@ -38,6 +38,7 @@ def run(wire):
         (["chats"], {"id", "active_run_id"}),
         (["messages", "a:b@c/d"], {"id", "role", "content"}),
         (["info"], {"name", "agents"}),
+        (["info", "--stats"], {"uptime_seconds", "commits_total"}),
         (["describe", "run/get"], set()),
         (["daemon", "status"], {"name", "pid"}),
         (["daemon", "start"], {"name", "pid"}),

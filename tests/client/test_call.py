@@ -29,6 +29,7 @@ NAMES = {
     "server/info": "info",
     "server/owners": "owners",
     "server/describe": "describe",
+    "server/stats": "stats",
     "run/start": "start",
     "run/get": "get",
     "run/latest": "latest",
@@ -122,13 +123,15 @@ def test_a_run_is_stopped_and_waited_for(backend, shared_daemon):
 
 
 def test_the_daemon_says_who_and_what_it_is(backend, shared_daemon):
-    """Info names the agents and the caller, describe the method that was asked for."""
+    """Info names the agents and the caller, stats say how it is doing, describe the method that was asked for."""
 
     async def main():
         async with connect(shared_daemon.socket) as client:
             info = await client.info()
             assert (info.name, info.state, info.pid) == ("outlived", "serving", shared_daemon.process.pid)
             assert "demo" in {agent.name for agent in info.agents}
+            stats = await client.stats()
+            assert (stats.database, stats.connections > 0) == ("ok", True)
             described = await client.describe("run/start")
             assert list(described.methods) == ["run/start"]
             assert described.methods["run/start"].params == {"$ref": "#/$defs/RunStartParams"}

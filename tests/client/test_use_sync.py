@@ -67,6 +67,7 @@ def test_a_turn_is_taken_without_async(client):
     assert client.list_chats(limit=1).chats
     assert client.stop(started).outcome == "already_settled"
     assert client.info().name == "outlived"
+    assert client.stats().runs_started_total >= 1
     assert client.describe("run/get").protocol == 1
 
 

@@ -15,6 +15,7 @@ from outlive import (
     RunPage,
     RunStarted,
     ServerDescription,
+    ServerStats,
     Tail,
     TailEnd,
     connect,
@@ -46,6 +47,8 @@ async def take_turn() -> None:
         latest = await client.latest("c1")
         assert_type(latest.message, Message | None)
         assert_type(await client.describe(), ServerDescription)
+        stats = await client.stats()
+        assert_type(stats.commit_p99_seconds, float | None)
 
 
 def take_turn_without_async() -> None:
@@ -59,6 +62,7 @@ def take_turn_without_async() -> None:
             for event in tail:
                 assert_type(event, Event)
         assert_type(client.list_runs(status=["running"]), RunPage)
+        assert_type(client.stats(), ServerStats)
         try:
             client.stop(started, wait_seconds=1)
         except (NotFound, RunActive) as error:

@@ -7,7 +7,7 @@ import psycopg
 
 from tests.support.daemon import Daemon
 from tests.support.history import assert_history
-from tests.support.runs import perform, settle, start, start_endless, stop
+from tests.support.runs import perform, settle, start, start_endless, stop, wait_text
 from tests.support.waits import wait_until
 
 PATIENT = "[owner]\nlease_seconds = 60\nheartbeat_seconds = 0.5\n[sweep]\ninterval_seconds = 0.5\n[run]\ngrace_seconds = 1\ndrain_seconds = 0.2\n"
@@ -64,6 +64,29 @@ def test_a_daemon_outlasts_its_database(make_daemon: Callable[..., Daemon], post
         assert wire.read_tail(tails[1])[1]["reason"] == "settled"
     assert daemon.stop() == 0, daemon.read_log()
     assert_history(daemon.database, settled=True)
+
+
+def test_what_waits_for_the_database_is_seen(make_daemon: Callable[..., Daemon], postgres):
+    """server/stats needs no database: while that is away they say so, and how much waits for it, and since when."""
+    daemon = make_daemon(config=PATIENT).start()
+    assert daemon.database is not None
+    with daemon.connect() as wire:
+        run = start(wire, input="a b " * 1000, metadata={"demo": {"delay_ms": 20}})
+        wait_text(wire, run["id"], "a ")
+        with shut(postgres.dsn, daemon.database):
+            wait_until(lambda: wire.call("server/stats")["database"] == "degraded")
+            earlier = wait_until(
+                lambda: [each for each in [wire.call("server/stats")] if each["queue_items"]]
+            )[0]
+            wait_until(
+                lambda: wire.call("server/stats")["queue_oldest_seconds"] > earlier["queue_oldest_seconds"]
+            )
+            later = wire.call("server/stats")
+            assert 0 < earlier["queue_bytes"] <= later["queue_bytes"]
+            assert later["commits_total"] == earlier["commits_total"]
+        wait_until(lambda: wire.call("server/stats")["commits_total"] > later["commits_total"])
+        assert wire.call("server/stats")["database"] == "ok"
+        stop(wire, run["id"])
 
 
 def test_a_start_may_wait_for_the_database(make_daemon: Callable[..., Daemon], postgres):

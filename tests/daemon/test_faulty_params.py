@@ -7,6 +7,7 @@ from tests.support.wire import Wire
 
 GOOD = {
     "server/info": {},
+    "server/stats": {},
     "run/start": {"agent": "demo"},
     "run/get": {"run_id": NO_RUN},
     "run/latest": {"chat_id": "c"},
@@ -25,7 +26,11 @@ REQUIRED = {
     "run/get": "run_id", "run/latest": "chat_id", "run/wait": "run_id", "run/tail": "run_id",
     "run/untail": "subscription", "chat/get": "chat_id", "chat/messages": "chat_id", "$/cancel_request": "id",
 }  # fmt: skip
-WORKSPACED = [method for method in GOOD if method not in {"server/info", "run/untail", "$/cancel_request"}]
+WORKSPACED = [
+    method
+    for method in GOOD
+    if method not in {"server/info", "server/stats", "run/untail", "$/cancel_request"}
+]
 NO_TEXT = [1, 1.5, True, [], {}]
 ILL_TYPED = [
     *[

@@ -14,6 +14,7 @@ from tests.support.scripted_daemon import (
     a_run,
     an_info,
     script,
+    some_stats,
 )
 
 on_both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -30,6 +31,7 @@ def test_typed_methods_ask_and_answer(backend, path):
     chat = wire.Chat("c1", "default", None, {}, None, None, "t", "t")
     answers = {
         "server_info": an_info(),
+        "server_stats": some_stats(),
         "run_start": wire.RunStarted(a_run(), True),
         "run_get": wire.RunFound(a_run(), a_message()),
         "run_latest": wire.RunAndMessage(None, None),
@@ -45,6 +47,7 @@ def test_typed_methods_ask_and_answer(backend, path):
     async def main():
         async with connect(path) as client:
             assert await client.info() == answers["server_info"]
+            assert await client.stats() == answers["server_stats"]
             started = await client.start(agent="demo", input="hi", idempotency_key="k")
             assert started == answers["run_start"]
             assert await client.get(started) == answers["run_get"]
@@ -61,6 +64,7 @@ def test_typed_methods_ask_and_answer(backend, path):
         anyio.run(main, backend=backend)
         assert [(request["method"], request["params"]) for request in daemon.requests] == [
             ("server/info", {}),
+            ("server/stats", {}),
             ("run/start", {"agent": "demo", "input": "hi", "idempotency_key": "k"}),
             ("run/get", {"run_id": RUN_ID}),
             ("run/latest", {"chat_id": "c1"}),

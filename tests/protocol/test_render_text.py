@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlive import wire
-from outlive.cli.layout import ago, cells, clock, fit, seconds_between, sheet, span, table
+from outlive.cli.figures import figures
+from outlive.cli.layout import ago, brief, cells, clock, fit, seconds_between, sheet, span, table
 from outlive.cli.render import info_page, message_page, run_page, runs_table
-from tests.support.scripted_daemon import AT, RUN_ID, a_message, a_run, an_info
+from tests.support.scripted_daemon import AT, RUN_ID, a_message, a_run, an_info, some_stats
 
 texts = st.one_of(st.text(max_size=30), st.text("a你😀é", max_size=20))
 tables = st.lists(st.lists(texts, min_size=3, max_size=3), max_size=5)
@@ -130,6 +131,50 @@ def test_limits_have_units():
         "subscriptions 1,024",
         "tiny 10 B",
     ]
+
+
+def test_figures_of_a_daemon_at_rest_are_few():
+    """What is at rest is not mentioned: no commits, no queue, no subscribers, no blocks."""
+    lines = figures(some_stats(rss_bytes=50 << 20, connections=1))
+    assert [line.split("  ", 1) for line in lines] == [
+        ["runs now", "none"],
+        ["database", "ok"],
+        ["clients", " 1 connection"],
+        ["loop", "    0% busy, 0 ms at the longest"],
+        ["memory", "  50 MiB (CPU time 0 s)"],
+    ]
+
+
+def test_figures_have_units():
+    """What goes on is said in words and units, and what asks for attention is coloured."""
+    stats = some_stats(
+        uptime_seconds=12_000, database="degraded", rss_bytes=57 << 20, cpu_seconds=12.3, connections=12, subscribers=8,
+        subscriber_lag_events=1, runs_pending=1, runs_running=2, runs_started_total=1204, runs_taken_total=1,
+        runs_succeeded_total=1190, runs_aborted_total=11, commits_total=12_345, commit_items_p50=4, commit_items_p99=17,
+        commit_p50_seconds=0.00182, commit_p99_seconds=0.0996, queue_items=3, queue_bytes=12_288,
+        queue_oldest_seconds=3.21, loop_busy_ratio=0.12, loop_longest_seconds=0.31, loop_blocks_total=2,
+        replaced_characters_total=3,
+    )  # fmt: skip
+    assert [" ".join(line.split()) for line in figures(stats, underline)] == [
+        "<runs now > 1 pending, 2 running",
+        "<runs so far> 1,204 started, 1 taken over, 1,190 succeeded, 11 aborted (in 3 h)",
+        "<database > <degraded>",
+        "<commits > 12,345; lately 1.8 ms each (p99 100 ms), 4 items each (p99 17)",
+        "<queue > 3 items, 12 KiB; the oldest waits 3.2 s",
+        "<clients > 12 connections, 8 subscribers; the slowest is 1 event behind",
+        "<loop > <12% busy, 310 ms at the longest; blocked 2 times (the log names who)>",
+        "<memory > 57 MiB (CPU time 12 s)",
+        "<replaced > 3 characters that cannot be stored",
+    ]
+
+
+@given(st.floats(0, 1e7))
+def test_brief_times_are_short_and_nearly_right(seconds):
+    """A length of time is a number of few digits and its unit, and is off by a twentieth at most."""
+    number, unit = brief(seconds).split()
+    assert len(number) <= 4
+    size = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}[unit]
+    assert abs(float(number) * size - seconds) <= max(seconds * 0.26, 5e-6)
 
 
 def test_message_page_has_its_heading():

@@ -22,6 +22,7 @@ from tests.support.scripted_daemon import (
     an_info,
     playing,
     script,
+    some_stats,
     telling,
 )
 
@@ -260,7 +261,8 @@ def test_lost_daemon_is_said_and_survived(outlive):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["stop"], ["wait"], ["show"], ["list"], ["chats"], ["messages"], ["info"]]
+    "arguments",
+    [["stop"], ["wait"], ["show"], ["list"], ["chats"], ["messages"], ["info"], ["info", "--stats"]],
 )
 def test_every_command_has_json(outlive, arguments):
     """Each command prints JSON lines and nothing else when asked to."""
@@ -274,6 +276,7 @@ def test_every_command_has_json(outlive, arguments):
         "chat_list": wire.ChatPage([chat], None),
         "chat_messages": wire.MessagePage([message], None),
         "server_info": an_info(),
+        "server_stats": some_stats(),
     }
     operands = {"messages": ["c1"], "stop": [RUN_ID], "wait": [RUN_ID], "show": ["@last"]}.get(
         arguments[0], []
@@ -285,6 +288,15 @@ def test_every_command_has_json(outlive, arguments):
         plain = outlive.run(*arguments, *operands)
         assert plain.returncode == 0
         assert "{" not in plain.stdout.splitlines()[0]
+
+
+def test_older_daemon_has_no_figures(outlive):
+    """``info`` of a daemon that keeps no figures shows the rest; only --stats fails, and says why."""
+    with daemon(outlive, server_info=an_info(), server_stats=errors.MethodNotFound("cannot find it")):
+        done = outlive.run("info")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[-1].startswith("demo")
+        assert outlive.run("info", "--stats").returncode == 1
 
 
 def test_wait_for_several_runs(outlive):

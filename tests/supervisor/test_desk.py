@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from outlived.agents import Assignment
 from outlived.journal.items import MAX_DELTA_CHARS
+from outlived.journal.meter import Meter
 from outlived.rules.text import EXPLANATION_CHARS, clean, clean_json, explain
 from outlived.supervisor.desk import MAX_DATA_BYTES, MAX_USAGE, NAME_CHARS, RunDesk
 from outlived.supervisor.registry import Active
@@ -37,6 +38,7 @@ class Taking:
 
     def __init__(self):
         self.entries = []
+        self.meter = Meter()
 
     async def append(self, _run_id, entry, **_options):
         self.entries.append(entry)
@@ -149,6 +151,20 @@ async def test_text_of_any_length_is_split_without_loss(letter, size):
         assert {kind for kind, _ in found} <= {type_}
         assert all(0 < len(data["text"]) <= MAX_DELTA_CHARS for _, data in found)
         assert "".join(data["text"] for _, data in found) == clean(text)
+
+
+@settings(examples)
+@given(any_text, any_text)
+async def test_what_is_replaced_is_counted(said, named):
+    """Every NUL and every lone surrogate in what an agent says is counted once, wherever it says it."""
+    desk, journal = make_desk()
+    await desk.emit_text(said)
+    await desk.log("stream", said)
+    await desk.data("name", [{named: said}])
+    bad = [
+        character for character in 3 * said + named if character == "\0" or "\ud800" <= character <= "\udfff"
+    ]
+    assert journal.meter.replaced == len(bad)
 
 
 @settings(examples, max_examples=40)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
+import attrs
+
 from outlive import wire
 from outlive.errors import OutliveError
 from outlive.framing import LineSplitter
@@ -228,6 +230,13 @@ def an_info(pid: int = 1) -> wire.ServerInfo:
         state="serving", limits={"max_client_line": 1}, agents=[wire.AgentInfo("demo", "python", "says it again")],
         peer=wire.PeerInfo(0, 0, "root"), workspaces=None,
     )  # fmt: skip
+
+
+def some_stats(**changes: Any) -> wire.ServerStats:
+    """What a daemon at rest might say about how it is doing."""
+    fields = dict.fromkeys((field.name for field in attrs.fields(wire.ServerStats)), 0)
+    quantiles = dict.fromkeys(name for name in fields if "_p50" in name or "_p99" in name)
+    return wire.ServerStats(**{**fields, **quantiles, "database": "ok", **changes})
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

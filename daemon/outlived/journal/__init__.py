@@ -11,5 +11,5 @@ number says afterwards whether it happened.
 Nothing is shown that is not durable: the hub is only ever told about committed events.
 
 Modules: ``items`` what can be asked and answered, ``log`` what the owner knows of each run, ``plan`` the pure
-decision, ``writer`` the actor, ``hub`` fan-out, ``tail`` reading a log as a cursor.
+decision, ``writer`` the actor, ``meter`` what it counts, ``hub`` fan-out, ``tail`` reading a log as a cursor.
 """

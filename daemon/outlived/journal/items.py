@@ -3,12 +3,14 @@
 1. An item is written whole or not at all, and in the order in which a run's items were handed in.
 2. Text of one run that is still queued grows in place: many tokens, one entry.
 3. Sizes are counted in bytes, roughly: they bound a queue, they are not an account.
+4. An item knows since when it has been waiting (``time.monotonic``), for whoever asks how late the journal is.
 
 Not here: what an item leads to (``plan.py``), and when (``writer.py``).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -145,6 +147,7 @@ class Start:
     ticket: Ticket[StartAnswer] = attrs.Factory(Ticket)
     overdue: bool = False
     tries: int = 0
+    since: float = attrs.Factory(time.monotonic)
 
 
 @attrs.define(eq=False)
@@ -170,6 +173,7 @@ class Append:
     process: RunProcess | None = None
     ticket: Ticket[None] | None = None
     tries: int = 0
+    since: float = attrs.Factory(time.monotonic)
 
 
 @attrs.frozen
@@ -190,6 +194,7 @@ class Take:
     size: int = OVERHEAD_BYTES
     ticket: Ticket[list[Taken]] = attrs.Factory(Ticket)
     tries: int = 0
+    since: float = attrs.Factory(time.monotonic)
 
 
 @attrs.define(eq=False)
@@ -205,6 +210,7 @@ class Claim:
     size: int = OVERHEAD_BYTES
     ticket: Ticket[wire.Run | None] = attrs.Factory(Ticket)
     tries: int = 0
+    since: float = attrs.Factory(time.monotonic)
 
 
 Item: TypeAlias = Start | Append | Take | Claim

@@ -52,6 +52,7 @@ from outlived.journal.items import (
     settles,
 )
 from outlived.journal.log import RunLog
+from outlived.journal.meter import Meter
 from outlived.journal.plan import Plan, ask, plan
 from outlived.rules.lifecycle import IllegalFact
 from outlived.rules.run import Fact
@@ -106,6 +107,7 @@ class Journal:
         self._unsure: _Sent | None = None
         self.lost = trio.Event()
         self.degraded = False
+        self.meter = Meter()
 
     # ---- terms
 
@@ -266,6 +268,16 @@ class Journal:
     @property
     def queued_bytes(self) -> int:
         return self._queued_bytes
+
+    @property
+    def queued_items(self) -> int:
+        return len(self._in_hand) + len(self._queue)
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the oldest item came in that is not committed, but for those that were refused once; None: all are."""
+        first = self._in_hand or self._queue
+        return first[0].since if first else None
 
     async def _wait_for_room(self) -> None:
         while self._queued_bytes > QUEUE_BYTES:
@@ -446,6 +458,7 @@ class Journal:
             return
         fence = Fence(self.owner, self._batch_no + 1, self._lease_seconds)
         sent, state = None, None
+        self.meter.begin()
         try:
             async with self._link.use() as connection:
                 truth = await read_truth(connection, fence, ask(items, self._logs))
@@ -484,6 +497,7 @@ class Journal:
         """A batch is committed: move the logs on, tell the hub, answer. Nothing in here waits."""
         self._batch_no, self._unsure = sent.batch_no, None
         self._note_back()
+        self.meter.note(len(sent.items), sent.plan)
         self._move_logs(sent.plan)
         self._answer(sent.plan)
         self._put_down(sent.items)

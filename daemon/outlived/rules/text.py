@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -28,14 +29,19 @@ def clean(text: str) -> str:
     return text
 
 
-def clean_json(value: Any) -> Any:
+def count_replaced(text: str, cleaned: str) -> int:
+    """How many characters of a text ``clean`` has replaced."""
+    return sum(before != after for before, after in zip(text, cleaned, strict=True))
+
+
+def clean_json(value: Any, clean: Callable[[str], str] = clean) -> Any:
     """A JSON value whose every string is clean. Raises TypeError for what JSON does not have."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
-        return {clean(str(name)): clean_json(item) for name, item in value.items()}
+        return {clean(str(name)): clean_json(item, clean) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean_json(item) for item in value]
+        return [clean_json(item, clean) for item in value]
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):

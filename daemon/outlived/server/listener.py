@@ -155,7 +155,7 @@ class Listener:
         except OSError:
             sock.close()  # gone before it was looked at
             return
-        session = Session(self.supervisor, HANDLERS, caller, sock, self._leave_run)
+        session = Session(self.supervisor, HANDLERS, caller, sock, self._leave_run, self._sessions)
         self._sessions.add(session)
         try:
             await session.serve()

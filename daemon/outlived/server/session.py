@@ -12,7 +12,7 @@ Not here: what methods do (``methods``), the socket (``listener.py``).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +67,17 @@ class Call:
 
 @attrs.define(eq=False)
 class Session:
-    """A connection. ``leave_run`` is called with each attached run when the connection is gone."""
+    """A connection. ``leave_run`` is called with each attached run when the connection is gone.
+
+    ``sessions``: those that are open, this one among them.
+    """
 
     supervisor: Supervisor
     handlers: Mapping[str, Handler]
     caller: Caller
     sock: trio.socket.SocketType
     leave_run: Callable[[str], None]
+    sessions: Collection[Session]
     outbox: Outbox = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
     subscriptions: dict[str, Subscription] = attrs.Factory(dict)

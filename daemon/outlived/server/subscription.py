@@ -27,13 +27,14 @@ RETRY_SECONDS = 0.5
 
 @attrs.define(eq=False)
 class Subscription:
-    """A running tail. ``upto``: a tail that does not follow ends when it has this."""
+    """A running tail. ``upto``: a tail that does not follow ends when it has this. ``last_seq``: the run's, at its begin."""
 
     session: Session
     id: str
     run_id: str
     cursor: int
     upto: int | None
+    last_seq: int
     holds_end: bool
     _scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _reason: wire.TailEndReason = "settled"

@@ -7,7 +7,8 @@ a *cause* (a stop, a shutdown, a lost ownership); what it means is judged once, 
 
 The verbs, one file each: ``start`` (the one door in), ``execute`` (one life, read like a page), ``judge``
 (what an end means), ``stop``, ``takeover`` (runs of dead owners), ``term`` (being an owner, and losing it),
-``drain`` (the end of the daemon). They share a ``Supervisor``: parts, no behaviour.
+``drain`` (the end of the daemon). They share a ``Supervisor``: parts, no behaviour. ``loop`` watches the loop that
+all of them run on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from outlived.journal.hub import Hub
 from outlived.journal.writer import Journal
 from outlived.settings import Settings
 from outlived.store import Store
+from outlived.supervisor.loop import LoopWatch
 from outlived.supervisor.registry import Registry
 from outlived.supervisor.trust import Trust
 
@@ -50,3 +52,4 @@ class Supervisor:
     trust: Trust
     nursery: trio.Nursery
     draining: trio.Event = attrs.Factory(trio.Event)
+    loop: LoopWatch = attrs.Factory(LoopWatch)

@@ -1,7 +1,7 @@
 """The desk given to an agent: what it does becomes events in the journal.
 
 1. Whatever an agent says is made storable first (``rules/text.py``); what cannot be is refused here, in the
-   agent's own task: the journal never meets it.
+   agent's own task: the journal never meets it. Replaced characters are counted, but for those in names.
 2. One event's data stays within 256 KiB: text is split, names are cut, anything else is cut and marked.
 3. Emitting waits for room in the journal, a step for its commit.
 
@@ -21,7 +21,7 @@ from outlived.journal.items import MAX_DELTA_CHARS, Entry
 from outlived.journal.writer import Journal
 from outlived.rules.result import read_result
 from outlived.rules.run import USAGE_FIELDS
-from outlived.rules.text import clean, clean_json
+from outlived.rules.text import clean, clean_json, count_replaced
 from outlived.store.stops import RunProcess
 from outlived.supervisor.registry import Active
 from outlived.supervisor.steps import Step, Steps, perform
@@ -98,7 +98,7 @@ class RunDesk:
         await self._emit_cut("data", {"name": _clean_name(name), "value": value}, "value")
 
     async def log(self, stream: str, text: str) -> None:
-        stream, text = _clean_name(stream), clean(text)
+        stream, text = _clean_name(stream), self._clean(text)
         for start in range(0, len(text), MAX_DELTA_CHARS):
             await self._emit("log", {"stream": stream, "text": text[start : start + MAX_DELTA_CHARS]})
 
@@ -122,7 +122,7 @@ class RunDesk:
         self.ended, self.own_error = True, error
 
     async def _emit_delta(self, type_: str, text: str) -> None:
-        text = clean(text)
+        text = self._clean(text)
         for start in range(0, len(text), MAX_DELTA_CHARS):
             piece = text[start : start + MAX_DELTA_CHARS]
             await self._journal.append(self._assignment.run_id, Entry(type_, {}, [piece]))
@@ -132,12 +132,18 @@ class RunDesk:
 
     async def _emit_cut(self, type_: str, data: dict[str, Any], field: str) -> None:
         """Emit data whose one field is of any size and shape."""
-        cleaned = clean_json(data[field])
+        cleaned = clean_json(data[field], self._clean)
         if len(msgspec.json.encode({**data, field: cleaned})) > MAX_DATA_BYTES:
             text = cleaned if isinstance(cleaned, str) else msgspec.json.encode(cleaned).decode()
             await self._emit(type_, {**data, field: text[:MAX_DELTA_CHARS], "truncated": True})
         else:
             await self._emit(type_, {**data, field: cleaned})
+
+    def _clean(self, text: str) -> str:
+        cleaned = clean(text)
+        if cleaned is not text:
+            self._journal.meter.replaced += count_replaced(text, cleaned)
+        return cleaned
 
 
 def _clean_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Text in columns: tables that fit, sheets of fields, lengths of time.
+"""Text in columns: tables that fit, sheets of fields, lengths of time, sizes.
 
 1. A cell is one line and holds no control characters, whatever an agent called itself.
 2. Widths are counted in the cells of a terminal: a CJK character or an emoji has two.
@@ -110,6 +110,23 @@ def span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def brief(seconds: float) -> str:
+    """A length of time of which a thousandth matters: ``1.8 ms``, ``2.5 s``, ``12 min``."""
+    if seconds >= 10:
+        return span(seconds)
+    number, unit = (seconds, "s") if seconds >= 1 else (seconds * 1000, "ms")
+    digits = 0 if number >= 10 else 1 if number >= 1 else 2
+    return f"{round(number, digits):g} {unit}"
+
+
+def size(count: int) -> str:
+    """A number of bytes: ``10 B``, ``1.5 MiB``."""
+    for unit, bytes_of in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= bytes_of:
+            return f"{count / bytes_of:.4g} {unit}"
+    return f"{count} B"
 
 
 def clock(seconds: float) -> str:

@@ -3,7 +3,8 @@
 1. Lists are tables, single things are sheets; times are relative, sizes and money have their units.
 2. Nothing of an object is left out of its sheet but what it does not have.
 
-Not here: columns, widths and cells (``layout.py``); ``--json``, which shows objects as they are.
+Not here: columns, widths and cells (``layout.py``); a daemon's figures (``figures.py``); ``--json``, which shows objects
+as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from outlive.cli.layout import Paint, ago, moment, one_line, plain, seconds_between, sheet, span, table
+from outlive.cli.layout import Paint, ago, moment, one_line, plain, seconds_between, sheet, size, span, table
 from outlive.wire import Chat, Message, OwnerInfo, Run, ServerInfo, Usage
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -201,17 +202,10 @@ def _limit(name: str, value: int) -> tuple[str, str]:
     """A limit's name in words, and its value with its unit."""
     label, _, unit = name.rpartition("_")
     if unit == "bytes":
-        return label.replace("_", " "), _size(value)
+        return label.replace("_", " "), size(value)
     if unit == "seconds":
         return label.replace("_", " "), f"{value} s"
     return name.replace("_", " "), f"{value:,}"
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if count >= size:
-            return f"{count / size:.4g} {unit}"
-    return f"{count} B"
 
 
 def _run_style(column: int, cell: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from outlive.methods import METHODS
-from outlived.server.methods import chats, describe, info, runs, start, stop, tail, wait
+from outlived.server.methods import chats, describe, info, runs, start, stats, stop, tail, wait
 from outlived.server.session import Handler
 
 HANDLERS: dict[str, Handler] = {
     "server/info": info.info,
     "server/owners": info.list_owners,
     "server/describe": describe.describe_server,
+    "server/stats": stats.read_stats,
     "run/start": start.start_run,
     "run/get": runs.get_run,
     "run/latest": runs.get_latest,

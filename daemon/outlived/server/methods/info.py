@@ -11,6 +11,7 @@ from outlived.journal.items import MAX_DELTA_CHARS
 from outlived.server.credentials import read_user
 from outlived.server.session import LINGER_SECONDS, Call, Session
 from outlived.store import owners
+from outlived.supervisor import Supervisor
 from outlived.supervisor.desk import MAX_DATA_BYTES
 
 
@@ -47,9 +48,12 @@ def _read_state(session: Session) -> Literal["serving", "draining", "degraded"]:
     supervisor = session.supervisor
     if supervisor.draining.is_set():
         return "draining"
-    if supervisor.journal.degraded or supervisor.journal.lost.is_set() or not supervisor.trust.holds:
-        return "degraded"
-    return "serving"
+    return "degraded" if is_degraded(supervisor) else "serving"
+
+
+def is_degraded(supervisor: Supervisor) -> bool:
+    """Whether the database is away, or was for so long that nothing of this daemon is certain."""
+    return supervisor.journal.degraded or supervisor.journal.lost.is_set() or not supervisor.trust.holds
 
 
 def _list_limits(session: Session) -> dict[str, int]:

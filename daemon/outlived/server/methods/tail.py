@@ -23,6 +23,7 @@ async def tail_run(session: Session, params: wire.RunTailParams, call: Call) -> 
             run_id=run.id,
             cursor=cursor,
             upto=None if params.follow else run.last_seq,
+            last_seq=run.last_seq,
             holds_end=run.status in TERMINAL and cursor >= run.last_seq,
         )
         call.after = lambda: _begin(session, subscription)
