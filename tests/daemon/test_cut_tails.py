@@ -89,7 +89,7 @@ def test_cut_anywhere_in_a_settled_log(
     """Whatever the pattern of cuts, between lines, within them, before the reply: nothing is missing, nothing twice."""
     run_id, whole = settled
 
-    @shape(effort, 12, 1000)
+    @shape(effort, 12, 300)
     @given(cuts=CUTS)
     def check(cuts: list[int]) -> None:
         assert show(follow(shared_daemon, run_id, grow(cuts))) == show(whole)
@@ -100,7 +100,7 @@ def test_cut_anywhere_in_a_settled_log(
 def test_cut_anywhere_in_a_log_that_grows(shared_daemon: Daemon, wire: Wire, effort: Effort):
     """The same while the run is at work, with other subscribers on it (its events are in memory then) and without."""
 
-    @shape(effort, 10, 200)
+    @shape(effort, 10, 100)
     @given(cuts=CUTS, watched=st.booleans(), delay=st.sampled_from([0, 1, 3]))
     def check(cuts: list[int], watched: bool, delay: int) -> None:
         run = start(wire, input="word " * 100, metadata={"demo": {"delay_ms": delay}})

@@ -12,6 +12,7 @@ from typing import Self
 import attrs
 import pytest
 
+from outlived.store.postmaster import PidFile
 from tests.support.daemon import FAST, Daemon
 from tests.support.effort import Effort
 from tests.support.history import assert_history
@@ -75,6 +76,12 @@ class Load:
             self.wrong.append(repr(error))
 
 
+def read_postmaster(daemon: Daemon) -> int | None:
+    """The process id of the embedded Postgres; None while none has said that it runs."""
+    found = PidFile.read(daemon.state / "postgres" / "data")
+    return None if found is None else found.pid
+
+
 @pytest.mark.timeout(240)
 def test_a_killed_postmaster_loses_nothing(
     make_daemon: Callable[..., Daemon], effort: Effort, tmp_path: Path
@@ -94,10 +101,10 @@ def test_a_killed_postmaster_loses_nothing(
         with Load(daemon) as load:
             for _ in range(effort.choose(3, 10)):
                 load.wait_more(20)
-                killed = daemon.postmaster.pid
+                killed = wait_until(lambda: read_postmaster(daemon), what="Postgres runs")
                 os.kill(killed, signal.SIGKILL)
+                wait_until(lambda old=killed: read_postmaster(daemon) not in {None, old}, 30, "it runs again")
                 load.wait_more(20)
-                wait_until(lambda old=killed: daemon.postmaster.pid != old)
                 assert daemon.process.poll() is None
         assert not load.wrong
         go.touch()
