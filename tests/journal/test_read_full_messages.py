@@ -38,7 +38,7 @@ async def test_a_full_message_is_stored_at_once(schema: str, session: Session, m
         assert (found[1].content, found[1].truncated) == ("x" * LIMIT, True)
         assert counted == [1]
         await desk.settle(run_id)
-    assert_history(schema, message_limit=LIMIT, settled=True)
+    assert_history(schema, settled=True)
 
 
 async def test_what_is_not_stored_yet_is_read_in_pages_until_it_is_full(

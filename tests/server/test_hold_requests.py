@@ -44,7 +44,7 @@ def door() -> Iterator[Door]:
     with ours, theirs:
         caller = Caller(os.geteuid(), os.getegid(), trusted=True)
         left: list[str] = []
-        session = Session(Rooms(), {}, caller, ours, left.append)  # type: ignore[arg-type]
+        session = Session(Rooms(), {}, caller, ours, left.append, [])  # type: ignore[arg-type]
         door = Door(trio.SocketStream(theirs), session, left=left)
         session.handlers = {"server/info": door.answer}
         yield door
