@@ -24,20 +24,28 @@ class _Clock:
     behind = 0
 
 
-def follow_clock(now: float) -> None:
-    """The database says it is ``now``, in seconds since 1970. Only a difference that is no network's counts.
+def read_millis() -> int:
+    """This machine's clock, right or wrong: milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
-    Ids made until then by a wrong clock do not keep the next ones from having the right time.
+
+def follow_clock(now: float, asked: int) -> None:
+    """The database says it was ``now``, in seconds since 1970, at some moment since ``asked`` by this machine's clock.
+
+    However long the answer took, a clock that was right then is right. Ids made until now by one that turns out wrong do
+    not keep the next ones from having the right time.
     """
-    behind = round(now * 1000) - time.time_ns() // 1_000_000
-    if abs(behind - _Clock.behind) > _TOLERATED_MILLIS:
-        _Clock.behind = behind if abs(behind) > _TOLERATED_MILLIS else 0
-        _Clock.last = 0
+    answered = read_millis()
+    for behind in (_Clock.behind, 0, round(now * 1000) - answered):
+        if asked + behind - _TOLERATED_MILLIS <= now * 1000 <= answered + behind + _TOLERATED_MILLIS:
+            break
+    if behind != _Clock.behind:
+        _Clock.behind, _Clock.last = behind, 0
 
 
 def make_id() -> str:
     """A new UUIDv7, lower case."""
-    stamp = time.time_ns() // 1_000_000 + _Clock.behind << _COUNT_BITS
+    stamp = read_millis() + _Clock.behind << _COUNT_BITS
     _Clock.last = max(stamp, _Clock.last + 1)
     millis, count = _Clock.last >> _COUNT_BITS, _Clock.last & ((1 << _COUNT_BITS) - 1)
     random_bits = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)

@@ -3,6 +3,7 @@
 import time
 import uuid
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -53,17 +54,42 @@ def test_ids_rise_when_the_clock_goes_back(monkeypatch, steps: list[int]):
     assert made == sorted(set(made))
 
 
-def read_millis(made: str) -> int:
+def read_time(made: str) -> int:
+    """Milliseconds since 1970."""
     return uuid.UUID(made).int >> 80
 
 
-def test_ids_go_by_the_databases_clock(monkeypatch):
-    """Where this machine's clock is an hour off, or jumps, ids have the database's time; small differences are nobody's."""
+def set_clock(monkeypatch, millis: int) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: millis * 10**6)
+
+
+@pytest.fixture
+def _new_clock(monkeypatch):
     monkeypatch.setattr(identifiers._Clock, "last", 0)
     monkeypatch.setattr(identifiers._Clock, "behind", 0)
-    now = 1_700_000_000
-    monkeypatch.setattr(time, "time_ns", lambda: now * 10**9)
-    for off in (0, 3600, -3600, 0, 0.5):
+
+
+@pytest.mark.usefixtures("_new_clock")
+def test_ids_go_by_the_databases_clock(monkeypatch):
+    """Where this machine's clock is an hour off, or jumps, ids have the database's time; small differences are nobody's."""
+    now = 1_700_000_000_000
+    set_clock(monkeypatch, now)
+    for off in (0, 3_600_000, -3_600_000, 0, 500):
         make_id()
-        follow_clock(now + off)
-        assert read_millis(make_id()) == (now + int(off)) * 1000
+        follow_clock((now + off) / 1000, asked=now)
+        assert read_time(make_id()) == now + (off if abs(off) > 1000 else 0)
+
+
+@pytest.mark.usefixtures("_new_clock")
+@pytest.mark.parametrize("off", [0, 3_600_000, -3_600_000])
+def test_an_answer_that_takes_long_moves_no_clock(monkeypatch, off: int):
+    """Whenever between question and answer the database looked at its clock, what was known of ours stays known."""
+    now = 1_700_000_000_000
+    set_clock(monkeypatch, now)
+    follow_clock((now + off) / 1000, asked=now)
+    first = make_id()
+    for looked in (0, 2_500, 5_000):
+        set_clock(monkeypatch, now + 5_000)
+        follow_clock((now + off + looked) / 1000, asked=now)
+        assert identifiers._Clock.behind == off
+    assert read_time(make_id()) == read_time(first) + 5_000

@@ -14,7 +14,7 @@ from __future__ import annotations
 import structlog
 import trio
 
-from outlived.identifiers import follow_clock
+from outlived.identifiers import follow_clock, read_millis
 from outlived.journal.items import OwnershipLost
 from outlived.store.owners import read_marked, read_unsettled, renew
 from outlived.store.postgres import DatabaseLost, QueryRefused
@@ -68,14 +68,14 @@ async def _doubt(supervisor: Supervisor) -> None:
 async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
     """One beat; returns the runs that were not to be seen this time. Raises DatabaseLost, QueryRefused."""
     owner, journal = supervisor.settings.owner, supervisor.journal
-    me, began = journal.owner, read_clock()
+    me, began, asked = journal.owner, read_clock(), read_millis()
     now = await renew(supervisor.store.heartbeat, me, owner.lease_seconds)
     if now is None:
         journal.lose()
         return set()
     supervisor.trust.renewed(began)
     journal.note_reached()
-    follow_clock(now)
+    follow_clock(now, asked)
     for run_id, mark in (await read_marked(supervisor.store.heartbeat, me)).items():
         apply_stop(supervisor, run_id, mark)
     held = await read_unsettled(supervisor.store.heartbeat, me)

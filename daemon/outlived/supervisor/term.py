@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from outlived import __version__, processes
-from outlived.identifiers import follow_clock, make_id
+from outlived.identifiers import follow_clock, make_id, read_millis
 from outlived.store.owners import Registration, register
 from outlived.store.postgres import DatabaseLost
 from outlived.supervisor import Supervisor
@@ -39,8 +39,8 @@ async def begin_term(supervisor: Supervisor) -> None:
         version=__version__,
         lease_seconds=supervisor.settings.owner.lease_seconds,
     )
-    began = read_clock()
-    follow_clock(await register(supervisor.store.heartbeat, registration))
+    began, asked = read_clock(), read_millis()
+    follow_clock(await register(supervisor.store.heartbeat, registration), asked)
     supervisor.trust.renewed(began)
     supervisor.journal.begin_term(registration.id)
     supervisor.store.notices.begin_term(registration.id)
