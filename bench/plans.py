@@ -57,9 +57,11 @@ def explain_all(dsn: str) -> Plans:
 
 
 def _list_files() -> list[str]:
-    """Those with statements; a number begins the name of a migration, which runs once."""
+    """Those the daemon lives by; a number begins the name of a migration, which runs once, as fsck's history does."""
     names = (entry.name for entry in resources.files("outlived.store").joinpath("sql").iterdir())
-    return sorted(name for name in names if name != "migrations.sql" and not name[0].isdigit())
+    return sorted(
+        name for name in names if name not in {"migrations.sql", "history.sql"} and not name[0].isdigit()
+    )
 
 
 def _explain(connection: psycopg.Connection[Any], sql: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -86,11 +88,11 @@ def _choose_examples(connection: psycopg.Connection[Any]) -> tuple[dict[str, Any
     many = len(ids)
     shared = {
         "me": owners[0], "id": owners[0], "ids": ids, "at": NOW, "lease": 60.0, "batch_no": 1, "expected": many,
-        "lock_ms": 2000, "statement_ms": 20_000,
+        "lock_ms": 2000, "statement_ms": 20_000, "bytes": 8 << 20, "each": 64,
     }  # fmt: skip
     reading = {
         "run_id": ids[0], "workspace": workspaces[0], "chat_id": chats[0], "before": ids[0], "after": 2,
-        "agent": "writer", "statuses": ["failed"], "limit": 51, "bytes": 8 << 20, "upto": 200,
+        "agent": "writer", "statuses": ["failed"], "limit": 51, "upto": 200,
         "types": ["text.delta"], "after_workspace": workspaces[0], "after_chat": chats[0], "agents": ["demo"],
         "backstop": 600.0, "backstop_open": True, "reason": "x", "by": "x", "proved": True, "title": None,
         "metadata": "{}", "home_id": owners[0], "host": "x", "boot_id": "x", "pid_namespace": "x", "pid": 1,

@@ -41,6 +41,19 @@ async def count_to(desk):
     await desk.emit_text("counted")
 
 
+async def take_steps(desk):
+    """Twenty steps whose results are kept; then the end, or no end."""
+
+    async def work():
+        return 1
+
+    for _ in range(20):
+        await desk.step("s", work)
+    await desk.emit_text("done")
+    if desk.assignment.input == "stay":
+        await trio.sleep_forever()
+
+
 @contextmanager
 def beyond_the_trigger(session):
     """Rewrite history, which the schema forbids."""
@@ -181,17 +194,11 @@ async def test_a_log_that_its_message_has_not_seen_stays(database):
 
 async def test_steps_leave_with_the_events(database):
     """Results of steps go with the log, also where the log goes in pieces, and none is left behind; others' stay."""
-    async with open_house(database, agents={"count": count_to}) as house:
-        run, active = (
-            await house.perform("count", input="20"),
-            await house.start("demo", input="a b", metadata=ENDLESS),
-        )
-        for run_id in (run.id, active.id):
-            await house.ask(
-                "INSERT INTO outlived.steps (run_id, position, name, result, seq)"
-                " SELECT %(id)s, n, 's', '1', n FROM generate_series(1, 20) n",
-                id=run_id,
-            )
+    async with open_house(database, agents={"take": take_steps}) as house:
+        run = await house.perform("take", input="end", on_owner_loss="resume")
+        active = await house.start("take", input="stay", on_owner_loss="resume")
+        await house.wait_logged(active.id, "text.delta")
+        assert await house.ask("SELECT count(*) FROM outlived.steps") == [(40,)]
         pieces = await prune_all(house, events=7)
         assert len(pieces) == -(-run.last_seq // 7)
         left = await house.ask("SELECT run_id, count(*) FROM outlived.steps GROUP BY run_id")
