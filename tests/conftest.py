@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share: one Postgres for the session, a database and daemons on demand."""
 
+import faulthandler
 import random
 import shutil
 import signal
@@ -38,6 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(FigureTable(), "figure table")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job: what we start shall hear Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.config.getoption("--long"):
+        faulthandler.cancel_dump_traceback_later()  # a test may take its time
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
