@@ -3,7 +3,7 @@
 An agent gets a ``Desk`` and nothing else. It returns when its turn is done, raises ``AgentFailed`` (or anything
 else) when it failed, and is cancelled when the run is stopped. It knows nothing of rows, sockets or owners.
 
-Modules: ``command`` any program, ``formats`` what its output means, ``python`` a Trio callable, ``demo`` the built-in
+Modules: ``command`` any program, ``formats`` what their output means, ``python`` a Trio callable, ``demo`` the built-in
 one. ``open_agents`` makes the table of names.
 """
 
@@ -45,6 +45,14 @@ class Said:
 
     type: str
     data: dict[str, Any]
+
+
+@attrs.frozen
+class Session:
+    """An agent program's own name for a conversation. ``note``: what has to be known to go on with it; small JSON."""
+
+    id: str
+    note: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.frozen
