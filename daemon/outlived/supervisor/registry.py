@@ -25,6 +25,7 @@ class Cause(Enum):
     SHUTDOWN = "the daemon stops"
     FORCED = "the daemon was told twice to stop"
     DISTRUST = "this owner could not renew its lease"
+    LEAVE = "the daemon stops, and leaves the run to the next one"
     LOST = "another owner has the run"
 
 
@@ -60,6 +61,7 @@ class Registry:
     def __init__(self) -> None:
         self._active: dict[str, Active] = {}
         self._performing: set[str] = set()
+        self._left: set[str] = set()
         self._fewer = trio.lowlevel.ParkingLot()
 
     def enter(self, run_id: str, *, performing: bool = True) -> Active:
@@ -82,6 +84,13 @@ class Registry:
     def leave(self, active: Active) -> None:
         self._active.pop(active.run_id, None)
         self.note_performed(active)
+
+    def note_left(self, active: Active) -> None:
+        """It goes on without us: nobody here may miss it, or touch it."""
+        self._left.add(active.run_id)
+
+    def is_left(self, run_id: str) -> bool:
+        return run_id in self._left
 
     def find(self, run_id: str) -> Active | None:
         return self._active.get(run_id)
