@@ -80,6 +80,10 @@ class Desk(Protocol):
     def position(self) -> Position:
         """So far the output of the run's command was read, durably."""
 
+    @property
+    def steps_done(self) -> int:
+        """How many steps of the run are finished, durably, in whichever attempt."""
+
     async def wait_hurry(self) -> None:
         """Return when there is no grace, or no more of it."""
 

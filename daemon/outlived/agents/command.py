@@ -34,7 +34,6 @@ from outlived.agents.environment import make_environment
 from outlived.agents.follow import keep_in_bounds, open_follower
 from outlived.agents.formats.stdin import write_stdin
 from outlived.agents.program import Order, Program, adopt, discard, find_program, open_gate, start
-from outlived.agents.spool import Spool
 from outlived.rules.leases import ProcessIdentity
 from outlived.rules.limits import NO_LIMITS, Limits
 from outlived.store.stops import RunProcess
@@ -83,23 +82,22 @@ class CommandAgent:
 
     async def perform(self, desk: Desk) -> None:
         """Start the program and see it to its end."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         await self._see_through(desk, partial(self._begin, desk))
 
     async def adopt(self, desk: Desk, leader: ProcessIdentity) -> None:
         """Go on with a program that an earlier daemon has started, whatever has become of it."""
 
         async def take_up(_stop: trio.Event) -> Program:
-            return adopt(desk.workshop, desk.assignment.run_id, _find_spool(desk), leader)
+            run_id, attempt = desk.assignment.run_id, desk.assignment.attempt
+            spool = desk.workshop.find_spool(run_id, attempt)
+            if spool is None:
+                raise AgentFailed("process_lost", "what the command has said is not here any more")
+            return adopt(desk.workshop, run_id, spool, leader, self.limits)
 
         await self._see_through(desk, take_up)
 
-    @staticmethod
-    def is_adoptable(desk: Desk) -> bool:
-        """Whether what the program has said is here."""
-        return _find_spool(desk).exists()
-
     async def _see_through(self, desk: Desk, open_program: Callable[[trio.Event], Awaitable[Program]]) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as life:
@@ -145,7 +143,7 @@ class CommandAgent:
                 nursery.cancel_scope.cancel()
         if ending is Ending.FULL:
             return _describe_full(desk.workshop.max_spool_bytes), ending
-        return program.read_error() or follower.error, ending
+        return program.read_error() or follower.out.reader.error, ending
 
     async def _begin(self, desk: Desk, stop: trio.Event) -> Program:
         """A program at work, written down. Raises AgentFailed: it was not started, and will not be."""
@@ -185,10 +183,6 @@ class CommandAgent:
             raise AgentBroken(
                 f"cannot start {program}: there is no such program on PATH, or it is not executable"
             )
-
-
-def _find_spool(desk: Desk) -> Spool:
-    return Spool.at(desk.workshop.spools, desk.assignment.run_id, desk.assignment.attempt)
 
 
 def _default_directory() -> str:

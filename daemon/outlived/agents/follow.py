@@ -119,7 +119,7 @@ class Follower:
                 file.free(upto)
 
 
-def open_follower(program: Program, desk: Desk, format_: str, first_step: int) -> Follower:
+def open_follower(program: Program, desk: Desk, format_: str) -> Follower:
     """A follower that begins where the last one was, durably."""
     position = desk.position
     state = None if position.state is None else msgspec.json.decode(position.state)
@@ -128,7 +128,7 @@ def open_follower(program: Program, desk: Desk, format_: str, first_step: int) -
         desk,
         _Stream(
             SpoolFile(program.spool.path / "stdout", position.stdout),
-            open_reader(format_, state, first_step),
+            open_reader(format_, state, first_step=desk.steps_done + 1),
         ),
         _Stream(
             SpoolFile(program.spool.path / "stderr", position.stderr), TextReader("log", stream="stderr")

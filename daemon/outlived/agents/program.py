@@ -40,7 +40,8 @@ from outlived.agents.workshop import Workshop
 from outlived.cgroups import Cgroup
 from outlived.containment import apply_limits
 from outlived.rules.leases import ProcessIdentity
-from outlived.rules.limits import Limits
+from outlived.rules.limits import MEMORY, Limits
+from outlived.rules.limits import read_error as read_limit_error
 
 log = structlog.get_logger("outlived.program")
 
@@ -68,8 +69,10 @@ class Program:
     leader: ProcessIdentity
     pulse: Pulse
     cgroup: Cgroup | None
+    limits: Limits
     child: trio.Process | None = None
     ended: trio.Event = attrs.Factory(trio.Event)
+    out_of_memory: bool = False
 
     async def watch(self) -> None:
         """Set ``ended`` once it has."""
@@ -108,6 +111,7 @@ class Program:
     async def kill(self) -> None:
         """Leave no process of this run, its wrapper last."""
         find = self.workshop.containment.find_cgroup
+        self.out_of_memory = self.cgroup is not None and self.cgroup.was_out_of_memory()
         left = await processes.kill_run_processes({self.run_id: self.leader}, find_container=find)
         if left:
             log.error("cannot kill every process of a run that ended", run_id=self.run_id)
@@ -124,7 +128,8 @@ class Program:
             return {"code": "process_lost", "message": message}
         if status in _SHELL_FAILED and said:
             return {"code": "agent_unavailable", "message": f"cannot start the command: {said}"}
-        return read_exit(status)
+        error = read_exit(status)
+        return read_limit_error(MEMORY, self.limits) if error is not None and self.out_of_memory else error
 
     def close(self) -> None:
         self.workshop.watch.close(self.spool.path)
@@ -157,16 +162,14 @@ class Order:
 
 async def start(workshop: Workshop, order: Order) -> Program:
     """A program whose wrapper waits at its gate. Raises AgentFailed: nothing was started."""
-    spool = Spool.at(workshop.spools, order.run_id, order.attempt)
     program = find_program(order.command[0], order.cwd, order.environment)
     if program is None:
         raise AgentFailed("agent_unavailable", f"cannot start {order.command[0]}: there is no such program")
     try:
-        spool.remove()
-        spool.create(order.given)
+        spool = workshop.add_spool(order.run_id, order.attempt, order.given)
         return await _start(workshop, order, spool, program)
     except (OSError, ValueError) as error:
-        spool.remove()
+        workshop.discard(order.run_id)
         raise AgentFailed("agent_unavailable", f"cannot start {order.command[0]}: {error}") from error
 
 
@@ -187,11 +190,11 @@ async def _start(workshop: Workshop, order: Order, spool: Spool, program: str) -
         )
     leader = processes.read_child_identity(child.pid)
     pulse = workshop.watch.open(spool.path)
-    started = Program(order.run_id, workshop, spool, leader, pulse, cgroup, child)
+    started = Program(order.run_id, workshop, spool, leader, pulse, cgroup, order.limits, child)
     try:
-        if cgroup is not None:
-            cgroup.add(child.pid)
-        apply_limits(child.pid, order.limits, cgroup)
+        if cgroup is not None and not cgroup.add(child.pid):
+            started.cgroup = None
+        apply_limits(child.pid, order.limits, started.cgroup)
     except OSError:
         await discard(started)
         raise
@@ -214,13 +217,15 @@ async def discard(program: Program) -> None:
     if program.cgroup is not None:
         program.cgroup.remove()
     program.close()
-    program.spool.remove()
+    program.workshop.discard(program.run_id)
 
 
-def adopt(workshop: Workshop, run_id: str, spool: Spool, leader: ProcessIdentity) -> Program:
+def adopt(
+    workshop: Workshop, run_id: str, spool: Spool, leader: ProcessIdentity, limits: Limits
+) -> Program:
     """A program that an earlier daemon started, whatever has become of it."""
-    pulse = workshop.watch.open(spool.path)
-    return Program(run_id, workshop, spool, leader, pulse, workshop.containment.find_cgroup(run_id))
+    pulse, cgroup = workshop.watch.open(spool.path), workshop.containment.find_cgroup(run_id)
+    return Program(run_id, workshop, spool, leader, pulse, cgroup, limits)
 
 
 def find_program(name: str, cwd: str, environment: Mapping[str, str]) -> str | None:

@@ -22,7 +22,7 @@ LINE_BYTES = 1 << 20
 SHOWN_BYTES = 2000
 
 
-def open_reader(format_: str, state: dict[str, Any] | None, first_step: int) -> Reader:
+def open_reader(format_: str, state: dict[str, Any] | None, *, first_step: int) -> Reader:
     """The reader of a command's stdout, at its beginning or with the ``state`` of one before."""
     if format_ == "text":
         return TextReader("text.delta")
@@ -39,7 +39,12 @@ class Reader(Protocol):
         """Bytes that were given and not used yet."""
 
     @property
-    def state(self) -> dict[str, Any] | None: ...
+    def state(self) -> dict[str, Any] | None:
+        """What it remembers."""
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """How the turn failed, if the program itself has said so."""
 
     def read(self, chunk: bytes) -> list[Said]:
         """What these bytes say, after those before."""
@@ -52,6 +57,7 @@ class TextReader:
     """Bytes as they are: invalid UTF-8 becomes U+FFFD. ``type_`` and ``data``: the event whose text it is."""
 
     state = None
+    error = None
 
     def __init__(self, type_: str, **data: str) -> None:
         self._type = type_
@@ -87,6 +93,10 @@ class LineReader:
     @property
     def state(self) -> dict[str, Any]:
         return {"skipping": self._skipping, "translator": self.translator.state}
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        return self.translator.error
 
     def read(self, chunk: bytes) -> list[Said]:
         said: list[Said] = []

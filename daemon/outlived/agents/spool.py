@@ -132,9 +132,3 @@ def list_spools(root: Path) -> Iterator[tuple[str, Spool]]:
         for entry in sorted(root.iterdir()):
             if found := _NAME.fullmatch(entry.name):
                 yield found[1], Spool(entry)
-
-
-def remove_spools(root: Path, run_id: str, attempts: int) -> None:
-    """Leave nothing of a run's spools, of any attempt."""
-    for attempt in range(1, attempts + 1):
-        Spool.at(root, run_id, attempt).remove()

@@ -88,6 +88,11 @@ class RunDesk:
             self._position = owned.read
         return self._position
 
+    @property
+    def steps_done(self) -> int:
+        owned = self._journal.logs.get(self._assignment.run_id)
+        return 0 if owned is None else owned.run.step_count
+
     async def wait_hurry(self) -> None:
         await self._active.hurry.wait()
 
@@ -108,10 +113,10 @@ class RunDesk:
             if not self._steps.is_begun(step):
                 await self._emit("step.started", data)
             kept = await perform(step, fn, args)
-            result = kept if self._steps.keeps else None
-            await self._journal.append(
-                self._assignment.run_id, Entry("step.finished", data, result=result), wait=True
-            )
+            if step.number > self._steps.done:
+                result = kept if self._steps.keeps else None
+                entry = Entry("step.finished", data, result=result)
+                await self._journal.append(self._assignment.run_id, entry, wait=True)
         return read_result(kept)  # type: ignore[no-any-return]
 
     async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None:  # noqa: A002 - the wire's word
@@ -147,6 +152,7 @@ class RunDesk:
 
     async def note_process(self, process: RunProcess) -> None:
         await self._journal.note_process(self._assignment.run_id, process)
+        self._active.pid = process.identity.pid
 
     def note_end(self, error: dict[str, Any] | None) -> None:
         self.ended, self.own_error = True, error
