@@ -3,8 +3,8 @@
 An agent gets a ``Desk`` and nothing else. It returns when its turn is done, raises ``AgentFailed`` (or anything
 else) when it failed, and is cancelled when the run is stopped. It knows nothing of rows, sockets or owners.
 
-Modules: ``command`` any program, ``python`` a Trio callable, ``demo`` the built-in one. ``open_agents`` makes
-the table of names.
+Modules: ``command`` any program, ``formats`` what its output means, ``python`` a Trio callable, ``demo`` the built-in
+one. ``open_agents`` makes the table of names.
 """
 
 from __future__ import annotations
@@ -44,8 +44,18 @@ class AssignmentRefused(Exception):
 
 
 @attrs.frozen
+class Said:
+    """One event that a program's output amounts to, as the wire has it: its type and its data, not cleaned yet."""
+
+    type: str
+    data: dict[str, Any]
+
+
+@attrs.frozen
 class Assignment:
-    """What one attempt of a run is about. ``input`` is the text of what was asked."""
+    """What one attempt of a run is about. ``input`` is the text of what was asked; ``parts`` are all of it, if it was
+    asked in parts.
+    """
 
     run_id: str
     workspace: str
@@ -56,6 +66,7 @@ class Assignment:
     command: list[str] | None = None
     cwd: str | None = None
     env: dict[str, str] | None = None
+    parts: list[dict[str, Any]] | None = None
 
 
 class Desk(Protocol):

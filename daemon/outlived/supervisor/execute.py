@@ -24,7 +24,7 @@ from outlived.agents.command import CommandAgent
 from outlived.journal.items import Entry, JournalRefused, OwnershipLost, RunSpec
 from outlived.journal.plan import read_input
 from outlived.rules.run import Fact
-from outlived.rules.text import clean
+from outlived.rules.text import clean, clean_json
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import read_stop
 from outlived.supervisor import Supervisor
@@ -138,6 +138,7 @@ def _assign(spec: RunSpec, run: wire.Run) -> Assignment:
         command=spec.command,
         cwd=spec.cwd,
         env=spec.env,
+        parts=clean_json(spec.input) if isinstance(spec.input, list) else None,
     )
 
 
