@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import attrs
+
 from outlive.places import socket_path, state_directory, usual_config
 from outlived import __version__
 from outlived.settings import Settings, SettingsRefused, read_settings
@@ -69,6 +71,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             help="TOML settings (default: $OUTLIVED_CONFIG, else ~/.config/outlived/outlived.toml if it is there)",
         )
     serve.add_argument("--socket", metavar="PATH", help="where to listen (default: $OUTLIVE_SOCKET)")
+    serve.add_argument(
+        "--personal",
+        action="store_true",
+        help="as `outlive` starts it: commands are left running when it stops, unless the configuration says otherwise",
+    )
     for command in (serve, fsck):
         command.add_argument(
             "--state-dir", metavar="DIR", help="where state lies (default: $OUTLIVED_STATE_DIR)"
@@ -119,6 +126,8 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     ]:
         del os.environ[name]  # started from within a run, the daemon is no part of it
     open_logs()
+    on_stop = settings.run.on_stop or ("leave" if options.personal else "drain")
+    settings = attrs.evolve(settings, run=attrs.evolve(settings.run, on_stop=on_stop))
     try:
         place = Place(
             socket=socket_path(options.socket or os.environ.get("OUTLIVE_SOCKET") or settings.server.socket),

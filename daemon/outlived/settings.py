@@ -65,11 +65,19 @@ class SweepSettings:
 
 @attrs.frozen
 class RunSettings:
-    """``[run]``: how runs end when they are made to; how many attempts a resumed run may lose with their owners."""
+    """``[run]``: how runs end when they are made to; how many attempts a resumed run may lose with their owners;
+    whether a command goes on after its daemon's end, and how long other daemons leave it to its home; how much it may
+    have said that is not durable yet, in bytes, and what becomes of one that says more. ``on_stop`` None: "leave" for
+    a daemon that ``outlive`` started by itself, else "drain".
+    """
 
     grace_seconds: SecondsOrNone = 10.0
     drain_seconds: SecondsOrNone = 5.0
-    on_stop: Literal["drain", "leave"] = "drain"
+    on_stop: Literal["drain", "leave"] | None = None
+    adopt: bool = True
+    adopt_seconds: SecondsOrNone = 120.0
+    max_spool_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 64 << 20
+    on_full_spool: Literal["slow", "fail"] = "slow"
     max_attempts: Annotated[int, Meta(ge=1, le=1_000_000)] = 3
 
 

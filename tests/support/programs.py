@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def shell(script: str) -> list[str]:
@@ -12,6 +16,16 @@ def shell(script: str) -> list[str]:
 
 def python(script: str) -> list[str]:
     return [sys.executable, "-S", "-c", script]
+
+
+@contextmanager
+def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A program at work; if it still is in the end, it is killed."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def list_pids(word: str) -> list[int]:

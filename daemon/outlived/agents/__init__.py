@@ -10,11 +10,15 @@ one. ``open_agents`` makes the table of names.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import attrs
 
+from outlived.store.adoption import Position
 from outlived.store.stops import RunProcess
+
+if TYPE_CHECKING:
+    from outlived.agents.workshop import Workshop
 
 T = TypeVar("T")
 
@@ -83,6 +87,22 @@ class Desk(Protocol):
     def grace_seconds(self) -> float:
         """How long the agent may take to end once it is cancelled; asked for at that moment."""
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the cancel only means that this daemon ends: a command may be left to the next one."""
+
+    @property
+    def workshop(self) -> Workshop:
+        """What programs need of the place where they are run."""
+
+    @property
+    def position(self) -> Position:
+        """So far the output of the run's command was read, durably."""
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps of the run are finished, durably, in whichever attempt."""
+
     async def wait_hurry(self) -> None:
         """Return when there is no grace, or no more of it."""
 
@@ -114,8 +134,11 @@ class Desk(Protocol):
     async def usage(self, **report: int | None) -> None:
         """Add to ``input_tokens, output_tokens, cached_tokens, cost_micro_usd``; None adds nothing."""
 
-    def note_process(self, process: RunProcess) -> None:
-        """The run has a process now: a next owner will have to find it."""
+    async def relay(self, said: list[Said], position: Position) -> None:
+        """Add what a command's output amounts to, up to that position: one commit. Returns when there is room for it."""
+
+    async def note_process(self, process: RunProcess) -> None:
+        """The run has a process now: a next owner will have to find it. Returns when that is durable."""
 
     def note_end(self, error: dict[str, Any] | None) -> None:
         """The work ended by itself, like this; a stop that arrives from now on came too late."""

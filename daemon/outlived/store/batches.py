@@ -21,6 +21,7 @@ import attrs
 import psycopg
 
 from outlived.rules.run import USAGE_FIELDS, Run, Status, Usage
+from outlived.store.adoption import Position
 from outlived.store.exchange import Answer, exchange, load_statements
 from outlived.store.owners import StopMark
 from outlived.store.postgres import DatabaseLost, TrioConnection
@@ -178,6 +179,7 @@ class Batch:
     moved_chats: dict[ChatKey, int] = attrs.Factory(dict)
     run_changes: list[RunChange] = attrs.Factory(list)
     processes: list[tuple[str, RunProcess]] = attrs.Factory(list)
+    positions: dict[str, Position] = attrs.Factory(dict)
     new_runs: list[NewRun] = attrs.Factory(list)
     new_messages: list[NewMessage] = attrs.Factory(list)
     message_changes: list[MessageChange] = attrs.Factory(list)
@@ -271,6 +273,7 @@ def _statements(batch: Batch) -> list[tuple[str, dict[str, Any]]]:
         ("update_chats", _chats(batch.moved_chats)),
         ("update_runs", _run_changes(batch.run_changes)),
         ("update_processes", _processes(batch.processes)),
+        ("update_positions", _positions(batch.positions)),
         ("insert_runs", _columns(batch.new_runs, _RUN_COLUMNS)),
         ("insert_messages", _columns(batch.new_messages, _MESSAGE_COLUMNS)),
         ("update_messages", _columns(batch.message_changes, _CHANGE_COLUMNS)),
@@ -349,4 +352,15 @@ def _processes(found: list[tuple[str, RunProcess]]) -> dict[str, Any]:
         "pids": [process.identity.pid for _, process in found],
         "start_ticks": [process.identity.start_ticks for _, process in found],
         "pgids": [process.pgid for _, process in found],
+    }
+
+
+def _positions(found: dict[str, Position]) -> dict[str, Any]:
+    if not found:
+        return {}
+    return {
+        "ids": list(found),
+        "stdouts": [position.stdout for position in found.values()],
+        "stderrs": [position.stderr for position in found.values()],
+        "states": [position.state for position in found.values()],
     }

@@ -135,7 +135,8 @@ class _Start:
         socket = str(place(self._options))
         state = str(self.log.parent)
         # -P: the current directory is no place to import a daemon from.
-        argv = [sys.executable, "-P", "-m", "outlived", "serve", "--socket", socket, "--state-dir", state]
+        argv = [sys.executable, "-P", "-m", "outlived", "serve", "--personal"]
+        argv += ["--socket", socket, "--state-dir", state]
         environment = {name: value for name, value in os.environ.items() if name not in _OF_A_RUN}
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._log_began = os.fstat(log).st_size

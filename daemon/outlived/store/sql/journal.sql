@@ -120,6 +120,14 @@ FROM unnest(%(ids)s::uuid[], %(hosts)s::text[], %(boot_ids)s::text[], %(pid_name
      AS n (id, host, boot_id, pid_namespace, pid, start_ticks, pgid)
 WHERE r.id = n.id AND r.owner = %(me)s::uuid;
 
+-- name: update_positions
+-- How far the output of commands was read: in the commit of the events made of it.
+UPDATE outlived.runs r
+SET stdout_offset = n.stdout_offset, stderr_offset = n.stderr_offset, reader_state = n.reader_state
+FROM unnest(%(ids)s::uuid[], %(stdouts)s::bigint[], %(stderrs)s::bigint[], %(states)s::text[])
+     AS n (id, stdout_offset, stderr_offset, reader_state)
+WHERE r.id = n.id AND r.owner = %(me)s::uuid;
+
 -- name: insert_runs
 INSERT INTO outlived.runs (id, workspace, chat_id, position, agent, command, input, trigger, created_by,
     peer_uid, message_id, metadata, detached, on_owner_loss, idempotency_key, request_digest, cwd, env,

@@ -80,12 +80,13 @@ UPDATE outlived.owners SET dead_at = clock_timestamp(), dead_reason = 'retired'
 WHERE id = %(me)s AND dead_at IS NULL;
 
 -- name: read_takeable
--- Unsettled runs that are nobody's: of dead owners at once, and so those without an owner that somebody wants
--- stopped; others without an owner (and not of a configured agent that this daemon has) only after the backstop,
+-- Unsettled runs that are nobody's: of dead owners at once, but for those with a process, which the next daemon of their
+-- home may adopt for a while; those without an owner that somebody wants stopped; others without an owner (and not of a configured agent that this daemon has) only after the backstop,
 -- and never queued or waiting ones.
 SELECT r.id FROM outlived.runs r
 JOIN outlived.owners o ON o.id = r.owner
 WHERE r.status NOT IN {terminal} AND o.dead_at IS NOT NULL
+  AND (r.process_pid IS NULL OR o.lease_until < clock_timestamp() - make_interval(secs => %(adopt)s))
 UNION ALL
 SELECT r.id FROM outlived.runs r
 WHERE r.owner IS NULL AND r.status IN ('pending', 'running')
