@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import attrs
 
+from outlive import wire
 from outlived.store.adoption import Position
 from outlived.store.stops import RunProcess
 
@@ -102,6 +103,15 @@ class Desk(Protocol):
     @property
     def steps_done(self) -> int:
         """How many steps of the run are finished, durably, in whichever attempt."""
+
+    async def read_history(self) -> list[wire.Message]:
+        """The chat's messages before this run's own, oldest first: the newest of them that fit into 1 MiB."""
+
+    async def read_session(self) -> Session | None:
+        """What a turn before kept of the agent program's own conversation for this chat, on this host."""
+
+    def keep_session(self, session: Session | None) -> None:
+        """Keep that for the chat's next turn, or forget what was kept; durable with what is said next."""
 
     async def wait_hurry(self) -> None:
         """Return when there is no grace, or no more of it."""

@@ -31,6 +31,7 @@ from outlived.supervisor import Supervisor
 from outlived.supervisor.conclude import conclude, judge_lost_run
 from outlived.store.adoption import Position
 from outlived.supervisor.desk import NOTHING_READ, RunDesk
+from outlived.supervisor.past import Past
 from outlived.supervisor.judge import LOST, End, Leave, Release, judge
 from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.steps import Memory, Steps
@@ -121,6 +122,7 @@ def open_desk(
         steps,
         workshop=supervisor.workshop,
         position=position,
+        past=Past(supervisor, run),
     )
     if run.attempt > 1:
         steps.memory = Memory(supervisor, run.id, desk.note_end)

@@ -58,7 +58,7 @@ def test_codex_calls_a_tool():
     said, translator = read("codex-tool")
     shell = "/bin/bash -lc 'echo from-the-shell'"
     assert show(said)[:3] == [
-        ("step.started", {"step": 2, "name": "turn"}),
+        ("step.started", {"step": 1, "name": "turn"}),
         (
             "tool.call",
             {"tool_call_id": "item_1", "name": "command_execution", "input": {"command": shell}},
@@ -76,7 +76,7 @@ def test_codex_calls_a_tool():
     assert text[0] == "text.delta"
     assert "from-the-shell" in text[1]["text"]
     usage = {"input_tokens": 60, "output_tokens": 14, "cached_tokens": 20}
-    assert finished == ("step.finished", {"step": 2, "name": "turn", "usage": usage})
+    assert finished == ("step.finished", {"step": 1, "name": "turn", "usage": usage})
     assert translator.session == Session(json.loads(load("codex-tool")[0])["thread_id"], {"used": usage})
     assert translator.error is None
 
@@ -123,7 +123,7 @@ def test_opencode_works_in_steps():
     said, translator = read("opencode-tool")
     usage = {"input_tokens": 30, "output_tokens": 7, "cached_tokens": 10, "cost_micro_usd": 44}
     assert show(said) == [
-        ("step.started", {"step": 2, "name": "step"}),
+        ("step.started", {"step": 1, "name": "step"}),
         (
             "tool.call",
             {
@@ -133,10 +133,10 @@ def test_opencode_works_in_steps():
             },
         ),
         ("tool.result", {"tool_call_id": "call_1", "output": "from-the-shell\n", "is_error": False}),
-        ("step.finished", {"step": 2, "name": "step", "usage": usage}),
-        ("step.started", {"step": 3, "name": "step"}),
+        ("step.finished", {"step": 1, "name": "step", "usage": usage}),
+        ("step.started", {"step": 2, "name": "step"}),
         ("text.delta", {"text": "It said: from-the-shell\n"}),
-        ("step.finished", {"step": 3, "name": "step", "usage": usage}),
+        ("step.finished", {"step": 2, "name": "step", "usage": usage}),
     ]
     assert translator.session.id.startswith("ses_")
 
@@ -153,7 +153,7 @@ def test_claude_says_nothing_twice():
     """What was streamed is not said again by its message; usage is with what was cached."""
     said, translator = read("claude-documented")
     assert show(said) == [
-        ("step.started", {"step": 2, "name": "turn"}),
+        ("step.started", {"step": 1, "name": "turn"}),
         ("reasoning.delta", {"text": "Let me look."}),
         ("text.delta", {"text": "I will "}),
         ("text.delta", {"text": "look."}),
@@ -163,7 +163,7 @@ def test_claude_says_nothing_twice():
         (
             "step.finished",
             {
-                "step": 2,
+                "step": 1,
                 "name": "turn",
                 "usage": {
                     "input_tokens": 159, "output_tokens": 20, "cached_tokens": 50, "cost_micro_usd": 12346,
@@ -227,7 +227,7 @@ def test_any_lines_make_events_of_the_wire(format_):
                 whole, translator.state, translator.error, translator.session,
             )  # fmt: skip
         started = [each.data["step"] for each in whole if each.type == "step.started"]
-        assert started == list(range(2, 2 + len(started)))
+        assert started == list(range(1, 1 + len(started)))
         finished = [each.data["step"] for each in whole if each.type == "step.finished"]
         assert len(set(finished)) == len(finished)
 
