@@ -64,8 +64,7 @@ REFUSALS = (
 
 @attrs.frozen
 class Place:
-    """Where this daemon lives: resolved paths, and a DSN instead of the embedded Postgres.
-    """
+    """Where this daemon lives: resolved paths, and a DSN instead of the embedded Postgres."""
 
     socket: Path
     state_dir: Path

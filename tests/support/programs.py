@@ -55,3 +55,9 @@ def read_written(pid: int) -> int:
     """The bytes that a process has written so far."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["wchar"])
+
+
+def read_child(pid: int) -> int:
+    """The first child of a process; 0 if it has none."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else 0

@@ -97,7 +97,9 @@ class CommandAgent:
 
         await self._see_through(desk, take_up)
 
-    async def _see_through(self, desk: Desk, open_program: Callable[[trio.Event], Awaitable[Program]]) -> None:
+    async def _see_through(
+        self, desk: Desk, open_program: Callable[[trio.Event], Awaitable[Program]]
+    ) -> None:
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as life:
@@ -120,7 +122,10 @@ class CommandAgent:
             raise
         finally:
             program.close()
-        if ending in {Ending.STOPPED, Ending.LEFT}:  # the cancel ends the turn; its step was cut, not finished
+        if ending in {
+            Ending.STOPPED,
+            Ending.LEFT,
+        }:  # the cancel ends the turn; its step was cut, not finished
             raise AgentFailed("signal", "the command was ended by the daemon", signal="SIGTERM")
         desk.note_end(error)
         return error
@@ -179,7 +184,10 @@ class CommandAgent:
     def _find_program(self, cwd: str | None, env: dict[str, str] | None) -> None:
         environment = {**os.environ, **self.env, **(env or {})}
         program = self.command[0]
-        if "\0" in program or find_program(program, cwd or self.cwd or _default_directory(), environment) is None:
+        if (
+            "\0" in program
+            or find_program(program, cwd or self.cwd or _default_directory(), environment) is None
+        ):
             raise AgentBroken(
                 f"cannot start {program}: there is no such program on PATH, or it is not executable"
             )

@@ -14,7 +14,7 @@ Not here: cutting and translating (``reader.py``), the command itself (``program
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import msgspec
@@ -57,7 +57,7 @@ class Follower:
     err: _Stream
     _done: trio.Event = attrs.Factory(trio.Event)
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> Self:
         self.out.file.open()
         self.err.file.open()
         return self
@@ -148,9 +148,10 @@ async def keep_in_bounds(follower: Follower, most: int, on_full: OnFull) -> None
         if held_at is None and follower.backlog > most:
             if on_full == "fail":
                 return
-            held_at = follower.written
             log.info("a command says more than can be stored: holding it up", run_id=program.run_id)
             program.hold()
+            await trio.sleep(BOUND_SECONDS)
+            held_at = follower.written
         elif held_at is not None:
             if follower.backlog <= most // 2:
                 program.go_on()

@@ -55,6 +55,7 @@ printf '%3d\\n' "$?" 1<>"$spool/status"
 while :; do kill -STOP "$$"; done
 """
 _NAME = "outlive-run"
+_FOREIGN = Path("/proc/sys/fs/binfmt_misc")
 _FIRST_SIGNAL_STATUS = 128
 _SHELL_FAILED = {126, 127}
 
@@ -162,15 +163,18 @@ class Order:
 
 async def start(workshop: Workshop, order: Order) -> Program:
     """A program whose wrapper waits at its gate. Raises AgentFailed: nothing was started."""
-    program = find_program(order.command[0], order.cwd, order.environment)
+    name = order.command[0]
+    program = find_program(name, order.cwd, order.environment)
     if program is None:
-        raise AgentFailed("agent_unavailable", f"cannot start {order.command[0]}: there is no such program")
+        raise AgentFailed("agent_unavailable", f"cannot start {name}: there is no such program")
+    if not _is_runnable(program):
+        raise AgentFailed("agent_unavailable", f"cannot start {name}: it is neither a program nor a script")
     try:
         spool = workshop.add_spool(order.run_id, order.attempt, order.given)
         return await _start(workshop, order, spool, program)
     except (OSError, ValueError) as error:
         workshop.discard(order.run_id)
-        raise AgentFailed("agent_unavailable", f"cannot start {order.command[0]}: {error}") from error
+        raise AgentFailed("agent_unavailable", f"cannot start {name}: {error}") from error
 
 
 async def _start(workshop: Workshop, order: Order, spool: Spool, program: str) -> Program:
@@ -220,9 +224,7 @@ async def discard(program: Program) -> None:
     program.workshop.discard(program.run_id)
 
 
-def adopt(
-    workshop: Workshop, run_id: str, spool: Spool, leader: ProcessIdentity, limits: Limits
-) -> Program:
+def adopt(workshop: Workshop, run_id: str, spool: Spool, leader: ProcessIdentity, limits: Limits) -> Program:
     """A program that an earlier daemon started, whatever has become of it."""
     pulse, cgroup = workshop.watch.open(spool.path), workshop.containment.find_cgroup(run_id)
     return Program(run_id, workshop, spool, leader, pulse, cgroup, limits)
@@ -234,6 +236,17 @@ def find_program(name: str, cwd: str, environment: Mapping[str, str]) -> str | N
     where = str(Path(cwd) / name) if "/" in name else name
     found = shutil.which(where, path=path)
     return None if found is None else str(Path(cwd) / found)
+
+
+def _is_runnable(path: str) -> bool:
+    """A shell takes whatever the kernel does not know for a script, a spoilt program too; the kernel would refuse it."""
+    try:
+        with Path(path).open("rb") as file:
+            beginning = file.read(512)
+    except OSError:
+        return True  # it may be executed and not read
+    known = beginning.startswith((b"#!", b"\x7fELF")) or b"\0" not in beginning
+    return known or any(entry.name not in {"register", "status"} for entry in _FOREIGN.glob("*"))
 
 
 def _part_names(environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

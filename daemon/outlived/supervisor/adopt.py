@@ -63,14 +63,18 @@ async def adopt_orphans(supervisor: Supervisor) -> int:
 
 async def _adopt_some(supervisor: Supervisor, orphans: list[Orphan]) -> int:
     owners = {orphan.owner.id: orphan.owner for orphan in orphans}
-    dead = {id_ for id_, owner in owners.items() if is_dead(supervisor, owner) and await reap(supervisor, owner)}
+    dead = {
+        id_ for id_, owner in owners.items() if is_dead(supervisor, owner) and await reap(supervisor, owner)
+    }
     ours = [orphan for orphan in orphans if orphan.owner.id in dead]
     lost = [orphan.asked.run.id for orphan in ours if not _is_adoptable(supervisor, orphan)]
     done = await take_over(supervisor, lost) if lost else 0
     for orphan in ours:
         if orphan.asked.run.id not in lost:
             answer: Ticket[bool] = Ticket()
-            supervisor.nursery.start_soon(_adopt, supervisor, orphan, answer, name=f"run {orphan.asked.run.id}")
+            supervisor.nursery.start_soon(
+                _adopt, supervisor, orphan, answer, name=f"run {orphan.asked.run.id}"
+            )
             done += await answer.wait()
     return done
 

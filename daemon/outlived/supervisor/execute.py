@@ -25,11 +25,11 @@ from outlived.journal.items import Entry, JournalRefused, OwnershipLost, RunSpec
 from outlived.journal.plan import read_input
 from outlived.rules.run import Fact
 from outlived.rules.text import clean, clean_json
+from outlived.store.adoption import Position
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.store.stops import read_stop
 from outlived.supervisor import Supervisor
 from outlived.supervisor.conclude import conclude, judge_lost_run
-from outlived.store.adoption import Position
 from outlived.supervisor.desk import NOTHING_READ, RunDesk
 from outlived.supervisor.past import Past
 from outlived.supervisor.judge import LOST, End, Leave, Release, judge

@@ -20,9 +20,9 @@ import anyio
 from outlive.cli import outcome
 from outlive.cli.arguments import Commands, Options, Parser, command, count, seconds
 from outlive.cli.autostart import is_absent, start_daemon
+from outlive.cli.left import describe_left, left_runs
 from outlive.cli.logs import logs
 from outlive.cli.outcome import UsageError
-from outlive.cli.left import describe_left, left_runs
 from outlive.cli.reach import reach
 from outlive.cli.render import info_page
 from outlive.cli.screen import Screen

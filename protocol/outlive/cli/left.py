@@ -19,12 +19,12 @@ def left_runs() -> list[LeftRun]:
         return []  # nobody's home
 
 
-def describe_left(runs: list[LeftRun], width: int) -> list[str]:
+def describe_left(runs: list[LeftRun], width: int | None) -> list[str]:
     """One line for each, below one that says what they are; nothing if there are none."""
     if not runs:
         return []
     lines = [f"left running for the next daemon: {len(runs)}"]
     for run in runs[:SHOWN]:
         line = f"  {run.run_id[-8:]}  pid {run.pid}  {' '.join(run.what.split())}"
-        lines.append(line if len(line) <= width else line[: width - 1] + "…")
+        lines.append(line if width is None or len(line) <= width else line[: width - 1] + "…")
     return lines if len(runs) <= SHOWN else [*lines, f"  and {len(runs) - SHOWN} more"]
