@@ -64,9 +64,8 @@ def open_translator(
     return _TRANSLATORS[format](state or {}, first_step, session)
 
 
-def explain_end(error: dict[str, Any] | None, translator: Translator | None) -> dict[str, Any] | None:
-    """How the turn ended: by its exit status (``error``, None for 0), and by what the program said about it."""
-    said = None if translator is None else translator.error
+def explain_end(error: dict[str, Any] | None, said: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How the turn ended: by its exit status (``error``, None for 0), and by what the program ``said`` about it."""
     if error is None or said is None:
         return error or said
     return {**error, "message": f"{error['message']}: {said['message']}"}

@@ -4,12 +4,13 @@
 -- The newest messages before a position, as many as fit, oldest first; the newest one always fits. All of them are
 -- complete: a chat has one active run, and these are of runs before it.
 SELECT {message_columns} FROM (
-    SELECT m.*, sum(octet_length(m.content) + octet_length(m.parts)) OVER (ORDER BY m.position DESC)
-                - octet_length(m.content) - octet_length(m.parts) AS after
+    SELECT m.*, row_number() OVER newest_first AS place,
+           sum(octet_length(m.content) + octet_length(m.parts)) OVER newest_first AS size
     FROM (SELECT * FROM outlived.messages
           WHERE workspace = %(workspace)s AND chat_id = %(chat_id)s AND position < %(before)s
           ORDER BY position DESC LIMIT %(limit)s) m
-) m WHERE m.after < %(bytes)s ORDER BY m.position;
+    WINDOW newest_first AS (ORDER BY m.position DESC)
+) m WHERE m.size <= %(bytes)s OR m.place = 1 ORDER BY m.position;
 
 -- name: read_session
 -- The session that a program of this host has for the chat.
