@@ -5,12 +5,13 @@ Not here: what an agent is (``agents/__init__.py``).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from outlived.agents import Agent
 from outlived.agents.command import CommandAgent
 from outlived.agents.demo import DemoAgent
-from outlived.agents.python import PythonAgent
+from outlived.agents.python import PythonAgent, isolate
 from outlived.settings import AgentSettings
 
 
@@ -22,6 +23,20 @@ def open_agents(configured: Mapping[str, AgentSettings]) -> dict[str, Agent]:
 def _open_agent(settings: AgentSettings) -> Agent:
     if settings.kind == "python":
         assert settings.target is not None
-        return PythonAgent(settings.target, settings.description)
+        if settings.isolation == "process":
+            return _isolate(settings, settings.target)
+        return PythonAgent(settings.target, settings.description, settings.flavour)
     assert settings.command is not None
     return CommandAgent(settings.command, settings.description, settings.cwd, settings.env, settings.format)
+
+
+def _isolate(settings: AgentSettings, target: str) -> Agent:
+    """It finds its module where the daemon would."""
+    path = {"PYTHONPATH": found} if (found := os.environ.get("PYTHONPATH")) else {}
+    return isolate(
+        target,
+        settings.flavour,
+        description=settings.description,
+        cwd=settings.cwd,
+        env={**path, **settings.env},
+    )
