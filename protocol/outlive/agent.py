@@ -23,6 +23,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from io import TextIOWrapper
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
@@ -227,6 +228,8 @@ def main() -> int:
         return 2
     out = os.dup(1)
     os.dup2(2, 1)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         target = load_target(options.target)
     except BaseException as error:  # noqa: BLE001 - whatever a module does while it is imported
