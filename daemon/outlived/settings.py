@@ -66,7 +66,8 @@ class SweepSettings:
 @attrs.frozen
 class RunSettings:
     """``[run]``: how runs end when they are made to; how many attempts a resumed run may lose with their owners;
-    whether a command goes on after its daemon's end, and how long other daemons leave it to its home; how much it may
+    whether a command goes on after its daemon's end, and how long other daemons leave it to its home (0: they do not);
+    how much it may
     have said that is not durable yet, in bytes, and what becomes of one that says more. ``on_stop`` None: "leave" for
     a daemon that ``outlive`` started by itself, else "drain".
     """

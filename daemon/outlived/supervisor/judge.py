@@ -79,8 +79,7 @@ class Leave:
 def judge(end: End, *, resumable: bool = False) -> Outcome | Release | Leave:
     """The outcome of an end that is ours to write. ``resumable``: asked for, and not asked to stop."""
     if end.own:
-        lost = end.adopted and end.own_error is not None and end.own_error.get("code") == PROCESS_LOST
-        return Release(LOST) if lost and resumable else _by_error(end.own_error)
+        return _by_error(end.own_error)
     if end.cancelled and end.cause is Cause.LEAVE:
         return Leave()
     if end.cancelled and end.cause is not None:
@@ -88,7 +87,9 @@ def judge(end: End, *, resumable: bool = False) -> Outcome | Release | Leave:
             return Release(_RELEASES[end.cause])
         return Outcome(Status.ABORTED, _ABORTS[end.cause])
     if end.raised is not None:
-        return _by_error(describe(end.raised))
+        error = describe(end.raised)
+        lost = end.adopted and resumable and error["code"] == PROCESS_LOST
+        return Release(LOST) if lost else _by_error(error)
     return Outcome(Status.SUCCEEDED)
 
 

@@ -20,5 +20,5 @@ SELECT id::text FROM outlived.runs WHERE id = ANY(%(ids)s::uuid[]) AND status NO
 -- name: read_awaited
 -- A daemon of the home that started its process may come back for the run: for so long after the end of the lease.
 SELECT 1 FROM outlived.runs r JOIN outlived.owners o ON o.id = r.owner
-WHERE r.id = %(run_id)s AND r.process_pid IS NOT NULL AND o.home_id <> %(home_id)s::uuid
+WHERE r.id = %(run_id)s AND r.process_pid IS NOT NULL AND o.home_id <> %(home_id)s::uuid AND %(adopt)s > 0
   AND o.lease_until > clock_timestamp() - make_interval(secs => %(adopt)s);

@@ -86,7 +86,7 @@ WHERE id = %(me)s AND dead_at IS NULL;
 SELECT r.id FROM outlived.runs r
 JOIN outlived.owners o ON o.id = r.owner
 WHERE r.status NOT IN {terminal} AND o.dead_at IS NOT NULL
-  AND (r.process_pid IS NULL OR o.lease_until < clock_timestamp() - make_interval(secs => %(adopt)s))
+  AND (r.process_pid IS NULL OR %(adopt)s = 0 OR o.lease_until < clock_timestamp() - make_interval(secs => %(adopt)s))
 UNION ALL
 SELECT r.id FROM outlived.runs r
 WHERE r.owner IS NULL AND r.status IN ('pending', 'running')
