@@ -48,6 +48,7 @@ class RunDesk:
         self._journal = journal
         self._active = active
         self._grace_seconds = grace_seconds
+        self._append = journal.append if active.pulse is None else active.pulse.append
         self._steps = steps or Steps()
         self.ended = False
         self.own_error: dict[str, Any] | None = None
@@ -81,9 +82,8 @@ class RunDesk:
             await self._emit("step.started", data)
             kept = await perform(step, fn, args)
             result = kept if self._steps.keeps else None
-            await self._journal.append(
-                self._assignment.run_id, Entry("step.finished", data, result=result), wait=True
-            )
+            finished = Entry("step.finished", data, result=result)
+            await self._append(self._assignment.run_id, finished, wait=True)
         return read_result(kept)  # type: ignore[no-any-return]
 
     async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None:  # noqa: A002 - the wire's word
@@ -125,10 +125,10 @@ class RunDesk:
         text = self._clean(text)
         for start in range(0, len(text), MAX_DELTA_CHARS):
             piece = text[start : start + MAX_DELTA_CHARS]
-            await self._journal.append(self._assignment.run_id, Entry(type_, {}, [piece]))
+            await self._append(self._assignment.run_id, Entry(type_, {}, [piece]))
 
     async def _emit(self, type_: str, data: dict[str, Any]) -> None:
-        await self._journal.append(self._assignment.run_id, Entry(type_, data))
+        await self._append(self._assignment.run_id, Entry(type_, data))
 
     async def _emit_cut(self, type_: str, data: dict[str, Any], field: str) -> None:
         """Emit data whose one field is of any size and shape."""

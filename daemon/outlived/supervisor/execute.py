@@ -28,6 +28,7 @@ from outlived.supervisor import Supervisor
 from outlived.supervisor.conclude import conclude, judge_lost_run
 from outlived.supervisor.desk import RunDesk
 from outlived.supervisor.judge import LOST, End, Release, judge
+from outlived.supervisor.limits import set_limits, within_limits
 from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.steps import Memory, Steps
 from outlived.supervisor.stop import apply_stop
@@ -41,6 +42,7 @@ HELD_UP_SECONDS = 0.1
 def launch(supervisor: Supervisor, spec: RunSpec, run: wire.Run) -> None:
     """The run is ours since this very commit: register it and start its task, without a checkpoint between."""
     active = supervisor.registry.enter(run.id)
+    set_limits(supervisor, active, spec.agent)
     if supervisor.draining.is_set():
         active.cancel(Cause.SHUTDOWN)
     name = f"run {run.id}"
@@ -122,14 +124,15 @@ async def _perform(
             if run.started_at is None:  # else its claim has said so
                 data = {"attempt": run.attempt, "owner": run.owner, "epoch": run.epoch}
                 supervisor.journal.append_nowait(run.id, Entry(Fact.STARTED.value, data))
-            await agent.perform(desk)
+            with within_limits(supervisor, active):
+                await agent.perform(desk)
         except BaseException as error:  # noqa: BLE001 - an agent may raise anything; it ends its run only
             raised = error
         if _is_cancelled() and (cancelled := _find(raised, trio.Cancelled)) is not None:
             raise cancelled
     if _find(raised, OwnershipLost) is not None and not supervisor.journal.owns(run.id):
         active.cancel(Cause.LOST)
-    return End(scope.cancelled_caught, active.cause, raised, desk.ended, desk.own_error)
+    return End(scope.cancelled_caught, active.cause, raised, desk.ended, desk.own_error, limit=active.limit)
 
 
 def _is_cancelled() -> bool:
