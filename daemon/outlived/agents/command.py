@@ -36,6 +36,7 @@ import trio
 
 from outlived import processes
 from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused, Desk
+from outlived.agents.environment import make_environment
 from outlived.rules.leases import ProcessIdentity
 from outlived.store.stops import RunProcess
 
@@ -44,9 +45,6 @@ log = structlog.get_logger("outlived.command")
 READ_BYTES = 64 << 10
 DRAIN_SECONDS = 5.0
 KILL_SECONDS = 10.0
-
-_OURS = ("OUTLIVE_", "OUTLIVED_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "PG", "CREDENTIALS_DIRECTORY")
-"""Variables of the daemon's own that no agent gets."""
 
 
 @attrs.frozen
@@ -59,6 +57,7 @@ class CommandAgent:
     description: str = ""
     cwd: str | None = None
     env: dict[str, str] = attrs.Factory(dict)
+    inherit: tuple[str, ...] = ()
 
     def check(self) -> None:
         self._find_program(None, None)
@@ -125,16 +124,7 @@ class CommandAgent:
             raise AgentFailed("agent_unavailable", f"cannot start {self.command[0]}: {error}") from error
 
     def _environment(self, assignment: Assignment) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        return {
-            **inherited,
-            **self.env,
-            **(assignment.env or {}),
-            processes.RUN_VARIABLE: assignment.run_id,
-            "OUTLIVE_CHAT_ID": assignment.chat_id,
-            "OUTLIVE_WORKSPACE": assignment.workspace,
-            "OUTLIVE_ATTEMPT": str(assignment.attempt),
-        }
+        return make_environment(os.environ, self.inherit, self.env, assignment)
 
     def _find_program(self, cwd: str | None, env: dict[str, str] | None) -> None:
         program = self.command[0]

@@ -24,4 +24,10 @@ def _open_agent(settings: AgentSettings) -> Agent:
         assert settings.target is not None
         return PythonAgent(settings.target, settings.description)
     assert settings.command is not None
-    return CommandAgent(settings.command, settings.description, settings.cwd, settings.env)
+    return CommandAgent(
+        settings.command,
+        settings.description,
+        settings.cwd,
+        settings.env,
+        inherit=tuple(settings.inherit_env),
+    )

@@ -108,7 +108,7 @@ def pick_agent(supervisor: Supervisor, name: str | None, command: list[str] | No
     if name is not None:
         return supervisor.agents[name]
     assert command is not None
-    return CommandAgent(command)
+    return CommandAgent(command, inherit=tuple(supervisor.settings.run.inherit_env))
 
 
 async def _perform(
