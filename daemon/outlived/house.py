@@ -27,6 +27,7 @@ from outlived.chores.heartbeat import beat
 from outlived.chores.hints import exchange_hints
 from outlived.chores.pruner import prune
 from outlived.chores.sweeper import sweep, sweep_all
+from outlived.containment import open_containment
 from outlived.home import HomeRefused, open_home
 from outlived.journal.elsewhere import watch_elsewhere
 from outlived.journal.hub import Hub
@@ -162,6 +163,7 @@ async def _live_here(
             registry=Registry(),
             trust=Trust(settings.owner.lease_seconds, lambda: embedded is not None and embedded.known_down),
             nursery=runs,
+            containment=open_containment(settings.run.cgroups),
         )
         services.start_soon(keep, "loop watch", supervisor.loop.watch)
         await begin_term(supervisor)

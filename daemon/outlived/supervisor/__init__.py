@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from outlived.agents import Agent
+from outlived.containment import Containment
 from outlived.journal.hub import Hub
 from outlived.journal.writer import Journal
 from outlived.settings import Settings
@@ -51,5 +52,6 @@ class Supervisor:
     registry: Registry
     trust: Trust
     nursery: trio.Nursery
+    containment: Containment = attrs.Factory(Containment)
     draining: trio.Event = attrs.Factory(trio.Event)
     loop: LoopWatch = attrs.Factory(LoopWatch)
