@@ -5,16 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import attrs
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
 from outlived import cgroups as leaf
-from outlived.cgroups import Cgroups, find_cgroups, list_places
+from outlived.cgroups import Cgroups, find_cgroups
 from outlived.identifiers import make_id
 from outlived.rules.limits import Limits
 from tests.support.locks import wait_for
@@ -22,7 +19,6 @@ from tests.support.programs import list_pids, read_state, started
 from tests.support.trees import SIZES, TREES, script
 
 words = itertools.count(3_000_000)
-MOUNT = "38 31 0:35 {root} {place} rw,relatime shared:9 - {kind} cgroup2 rw,nsdelegate"
 
 
 @pytest.fixture
@@ -63,68 +59,33 @@ def plant(cgroup, name, word):
 # ---------------------------------------------------------------- where they are
 
 
-def test_the_place_of_a_cgroup_is_read_from_what_the_kernel_says():
-    """Version 2 may be the only one, one of two, or a part of another container's; version 1 does not count."""
-    unified = MOUNT.format(root="/", place="/sys/fs/cgroup", kind="cgroup2")
-    hybrid = MOUNT.format(root="/", place="/sys/fs/cgroup/unified", kind="cgroup2")
-    part = MOUNT.format(root="/docker/1", place="/sys/fs/cgroup", kind="cgroup2")
-    old = MOUNT.format(root="/", place="/sys/fs/cgroup/memory", kind="cgroup")
-    odd = MOUNT.format(root="/", place="/a\\040b", kind="cgroup2")
-    mine = "9:memory:/x\n0::/a.slice/b.service\n"
-    assert list_places(unified, mine) == [Path("/sys/fs/cgroup/a.slice/b.service")]
-    assert list_places(f"{old}\n{hybrid}", mine) == [Path("/sys/fs/cgroup/unified/a.slice/b.service")]
-    assert list_places(part, "0::/docker/1/c\n") == [Path("/sys/fs/cgroup/c")]
-    assert list_places(part, "0::/docker/1\n") == [Path("/sys/fs/cgroup")]
-    assert list_places(part, "0::/docker/10\n") == []
-    assert list_places(odd, "0::/\n") == [Path("/a b")]
-    assert list_places(old, mine) == []
-    assert list_places(unified, "9:memory:/x\n") == []
-    assert list_places("", "") == []
-
-
-@given(st.text(), st.text())
-def test_whatever_is_read_there_are_places_or_none(mountinfo, cgroup):
-    """Nothing that stands there is a reason to fail."""
-    assert all(isinstance(place, Path) for place in list_places(mountinfo, cgroup))
-
-
 def test_cgroups_can_be_switched_off():
     """``cgroups = "off"`` means off."""
     assert find_cgroups("off") is None
 
 
-@pytest.mark.parametrize(
-    ("own", "delegated", "chosen"),
-    [
-        ("a.slice/b.service", "a.slice/b.service", "a.slice/b.service"),
-        ("a.slice/b.service/daemon", "a.slice/b.service", "a.slice/b.service"),
-        ("user@1.service/b.service", "user@1.service", None),
-        ("a.slice/b.service", "a.slice", None),
-        ("a.slice/b.service", "", None),
-    ],
-)
-def test_systemd_says_what_is_ours(own, delegated, chosen, monkeypatch):
-    """With systemd, our own cgroup or the one around our leaf is ours if it was delegated, and to nobody else."""
-    monkeypatch.setattr(leaf, "_has_systemd", lambda: True)
-    monkeypatch.setattr(leaf, "_is_delegated", lambda path: str(path) == f"/c/{delegated}")
-    if chosen is None:
-        with pytest.raises(leaf._Unusable, match="delegated"):
-            leaf._choose_base(Path("/c") / own)
-    else:
-        assert leaf._choose_base(Path("/c") / own) == Path("/c") / chosen
-
-
-def test_controllers_are_only_for_a_base_without_processes(tmp_path):
-    """Where a process has to live beside the runs no controller is enabled: the next start would fail."""
-    (tmp_path / "cgroup.type").write_text("domain\n")
+def test_controllers_are_only_for_the_root(tmp_path):
+    """Where somebody has to put processes in beside the runs no controller is enabled: the next start would fail."""
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
-    (tmp_path / "cgroup.procs").write_text("")
-    assert leaf._list_controllers(tmp_path, tmp_path / "daemon") == {"memory", "pids"}
-    assert leaf._list_controllers(tmp_path, tmp_path) == frozenset()
-    (tmp_path / "cgroup.procs").write_text("17\n")
-    assert leaf._list_controllers(tmp_path, tmp_path / "daemon") == frozenset()
-    (tmp_path / "cgroup.type").unlink()  # the root has none, and is exempt from the rule
-    assert leaf._list_controllers(tmp_path, tmp_path) == {"memory", "pids"}
+    assert leaf._list_controllers(tmp_path) == {"memory", "pids"}
+    (tmp_path / "cgroup.type").write_text("domain\n")  # every one has a type but the root
+    assert leaf._list_controllers(tmp_path) == frozenset()
+
+
+def test_a_limit_is_set_where_there_is_a_controller(tmp_path):
+    """What a controller can hold is written into the run's cgroup, and known again by a later daemon."""
+    run_id = make_id()
+    path = tmp_path / f"run-{run_id}"
+    path.mkdir()
+    for name in ("memory.max", "memory.swap.max", "pids.max"):
+        (path / name).write_text("max")
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    root = Cgroups(tmp_path, frozenset({"memory", "pids"}))
+    assert root.find(run_id).controllers == frozenset()
+    cgroup = root.open(run_id, Limits(max_memory=64 << 20, max_pids=500))
+    assert cgroup.controllers == {"memory", "pids"}
+    assert root.find(run_id) == cgroup
+    assert [(path / name).read_text() for name in ("memory.max", "pids.max")] == ["67108864", "500"]
 
 
 # ---------------------------------------------------------------- what they contain

@@ -196,7 +196,7 @@ def _open_workshop(settings: Settings, place: Place) -> Workshop:
     return Workshop(
         root=place.state_dir / "spool",
         watch=SpoolWatch(),
-        containment=open_containment("auto"),
+        containment=open_containment(settings.run.cgroups),
         max_spool_bytes=settings.run.max_spool_bytes,
         on_full=settings.run.on_full_spool,
     )

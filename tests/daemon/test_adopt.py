@@ -22,7 +22,7 @@ from tests.support.wire import Json, Wire
 MakeDaemon = Callable[..., Daemon]
 
 LEAVE = f'{FAST}on_stop = "leave"\n'
-REFUSE = f"{FAST}adopt = false\nadopt_seconds = 0\n"
+REFUSE = f"{FAST}adopt = false\n"
 TICK = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo tick $i; sleep 0.05; done; exit 7"
 TICKS = "".join(f"tick {number}\n" for number in range(1, 41))
 numbers = itertools.count(2_000_000)
@@ -151,7 +151,9 @@ def test_a_command_whose_wrapper_is_gone_too_is_lost(make_daemon: MakeDaemon):
 def test_a_stop_that_nobody_was_there_to_hear_is_heard(make_daemon: MakeDaemon):
     """A stop through another daemon reaches the command when its own daemon is back; until then it goes on."""
     home = make_daemon().start()
-    other = make_daemon(database=home.database, config=f"{FAST}adopt_seconds = 600\n")
+    other = make_daemon(
+        database=home.database, config=FAST.replace("adopt_seconds = 0", "adopt_seconds = 600")
+    )
     with home.connect() as wire:
         run = start_shell(wire, "trap 'echo bye; exit' TERM; echo up; while :; do sleep 0.02; done")
         wait_text(wire, run["id"], "up\n")
@@ -172,7 +174,9 @@ def test_a_stop_that_nobody_was_there_to_hear_is_heard(make_daemon: MakeDaemon):
 def test_another_home_waits_then_ends_it(make_daemon: MakeDaemon):
     """For so long after the lease a command is left to its home; then another daemon on the same machine kills it."""
     home = make_daemon(config=FAST.replace("lease_seconds = 6", "lease_seconds = 2")).start()
-    other = make_daemon(database=home.database, config=f"{FAST}adopt_seconds = 1.5\n").start()
+    other = make_daemon(
+        database=home.database, config=FAST.replace("adopt_seconds = 0", "adopt_seconds = 1.5")
+    ).start()
     with home.connect() as wire:
         run = start_shell(wire, "echo up; exec sleep 600")
         wait_text(wire, run["id"], "up\n")

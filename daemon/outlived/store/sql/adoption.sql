@@ -5,6 +5,9 @@
 SELECT {run_columns}, r.input, r.cwd, r.env, r.peer_uid, m.id,
        r.process_boot_id, r.process_pid_namespace, r.process_pid, r.process_start_ticks,
        r.stdout_offset, r.stderr_offset, r.reader_state,
+       extract(epoch FROM clock_timestamp() - coalesce(CASE WHEN r.attempt > 1 THEN
+           (SELECT max(e.at) FROM outlived.events e WHERE e.run_id = r.id AND e.type = 'run.started') END,
+           r.started_at, r.created_at))::float8,
        o.id, o.home_id, o.host, o.boot_id, o.pid_namespace, o.pid, o.start_ticks,
        o.lease_until < clock_timestamp() AS expired, o.dead_at IS NOT NULL AS dead
 FROM outlived.owners o
