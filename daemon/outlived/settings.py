@@ -113,7 +113,7 @@ class AgentSettings:
     kind: Literal["command", "python"]
     description: str = ""
     command: Annotated[list[str], Meta(min_length=1)] | None = None
-    format: Literal["text"] = "text"
+    format: Literal["text", "jsonl", "codex", "opencode", "claude"] = "text"
     target: Annotated[str, Meta(pattern=r"^[\w.]+:[\w.]+$(?!\n)")] | None = None
     cwd: str | None = None
     env: dict[str, str] = attrs.Factory(dict)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from outlived.agents import Agent, Assignment, Said
+from outlive import wire
+from outlived.agents import Agent, Assignment, Said, Session
 from outlived.agents.workshop import Workshop
 from outlived.identifiers import make_id
 from outlived.store.adoption import Position
@@ -36,6 +37,8 @@ class RememberingDesk:
     room: trio.Event = attrs.Factory(trio.Event)
     durable: trio.Event = attrs.Factory(trio.Event)
     refuse: BaseException | None = None
+    history: list[wire.Message] = attrs.Factory(list)
+    session: Session | None = None
     _changed: trio.Event = attrs.Factory(trio.Event)
 
     def _note(self, *what: Any) -> None:
@@ -65,6 +68,16 @@ class RememberingDesk:
             while text not in self.text:
                 self._changed = trio.Event()
                 await self._changed.wait()
+
+    async def read_history(self) -> list[wire.Message]:
+        return self.history
+
+    async def read_session(self) -> Session | None:
+        return self.session
+
+    def keep_session(self, session: Session | None) -> None:
+        self._note("session", session)
+        self.session = session
 
     async def wait_hurry(self) -> None:
         await self.hurry.wait()

@@ -3,7 +3,7 @@
 An agent gets a ``Desk`` and nothing else. It returns when its turn is done, raises ``AgentFailed`` (or anything
 else) when it failed, and is cancelled when the run is stopped. It knows nothing of rows, sockets or owners.
 
-Modules: ``command`` any program, ``formats`` what its output means, ``python`` a Trio callable, ``demo`` the built-in
+Modules: ``command`` any program, ``formats`` what their output means, ``python`` a Trio callable, ``demo`` the built-in
 one. ``open_agents`` makes the table of names.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import attrs
 
+from outlive import wire
 from outlived.store.adoption import Position
 from outlived.store.stops import RunProcess
 
@@ -49,6 +50,14 @@ class Said:
 
     type: str
     data: dict[str, Any]
+
+
+@attrs.frozen
+class Session:
+    """An agent program's own name for a conversation. ``note``: what has to be known to go on with it; small JSON."""
+
+    id: str
+    note: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.frozen
@@ -94,6 +103,15 @@ class Desk(Protocol):
     @property
     def steps_done(self) -> int:
         """How many steps of the run are finished, durably, in whichever attempt."""
+
+    async def read_history(self) -> list[wire.Message]:
+        """The chat's messages before this run's own, oldest first: the newest of them that fit into 1 MiB."""
+
+    async def read_session(self) -> Session | None:
+        """What a turn before kept of the agent program's own conversation for this chat, on this host."""
+
+    def keep_session(self, session: Session | None) -> None:
+        """Keep that for the chat's next turn, or forget what was kept; durable with what is said next."""
 
     async def wait_hurry(self) -> None:
         """Return when there is no grace, or no more of it."""

@@ -29,9 +29,11 @@ import attrs
 import trio
 
 from outlived import processes
-from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused, Desk
+from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused, Desk, Session
 from outlived.agents.environment import make_environment
 from outlived.agents.follow import keep_in_bounds, open_follower
+from outlived.agents.formats import explain_end
+from outlived.agents.formats.sessions import RESUMABLE, continue_session
 from outlived.agents.formats.stdin import write_stdin
 from outlived.agents.program import Order, Program, adopt, discard, find_program, open_gate, start
 from outlived.rules.leases import ProcessIdentity
@@ -43,6 +45,7 @@ KILL_SECONDS = 10.0
 STEP = "command"
 
 Error = dict[str, Any] | None
+Opener = Callable[[trio.Event, Session | None], Awaitable[Program]]
 
 
 class Ending(Enum):
@@ -88,7 +91,7 @@ class CommandAgent:
     async def adopt(self, desk: Desk, leader: ProcessIdentity) -> None:
         """Go on with a program that an earlier daemon has started, whatever has become of it."""
 
-        async def take_up(_stop: trio.Event) -> Program:
+        async def take_up(_stop: trio.Event, _session: Session | None) -> Program:
             run_id, attempt = desk.assignment.run_id, desk.assignment.attempt
             spool = desk.workshop.find_spool(run_id, attempt)
             if spool is None:
@@ -97,9 +100,7 @@ class CommandAgent:
 
         await self._see_through(desk, take_up)
 
-    async def _see_through(
-        self, desk: Desk, open_program: Callable[[trio.Event], Awaitable[Program]]
-    ) -> None:
+    async def _see_through(self, desk: Desk, open_program: Opener) -> None:
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as life:
@@ -109,13 +110,12 @@ class CommandAgent:
                 desk.note_end(error)  # again: an earlier attempt may have finished the step and not the run
             nursery.cancel_scope.cancel()
 
-    async def _live(
-        self, desk: Desk, stop: trio.Event, open_program: Callable[[trio.Event], Awaitable[Program]]
-    ) -> Error:
+    async def _live(self, desk: Desk, stop: trio.Event, open_program: Opener) -> Error:
         """From its start, or from where we come to it, to the last byte; the run's error, None for success."""
-        program = await open_program(stop)
+        session = await desk.read_session() if self.format in RESUMABLE else None
+        program = await open_program(stop, session)
         try:
-            error, ending = await self._follow(program, desk, stop)
+            error, ending = await self._follow(program, desk, stop, session)
         except BaseException:  # we are going down for another reason: leave nothing behind
             with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_SECONDS):
                 await program.kill()
@@ -132,9 +132,11 @@ class CommandAgent:
         desk.note_end(error)
         return error
 
-    async def _follow(self, program: Program, desk: Desk, stop: trio.Event) -> tuple[Error, Ending]:
+    async def _follow(
+        self, program: Program, desk: Desk, stop: trio.Event, session: Session | None
+    ) -> tuple[Error, Ending]:
         full = trio.Event()
-        with open_follower(program, desk, self.format) as follower:
+        with open_follower(program, desk, self.format, session) as follower:
             async with trio.open_nursery() as nursery:
 
                 async def watch_bounds() -> None:
@@ -150,11 +152,17 @@ class CommandAgent:
                 nursery.cancel_scope.cancel()
         if ending is Ending.FULL:
             return _describe_full(desk.workshop.max_spool_bytes), ending
-        return program.read_error() or follower.out.reader.error, ending
+        reader = follower.out.reader
+        error = explain_end(program.read_error(), reader.error)
+        if session is not None and error is not None and reader.session is None:
+            desk.keep_session(
+                None
+            )  # the program did not find its conversation: the next turn begins a new one
+        return error, ending
 
-    async def _begin(self, desk: Desk, stop: trio.Event) -> Program:
+    async def _begin(self, desk: Desk, stop: trio.Event, session: Session | None) -> Program:
         """A program at work, written down. Raises AgentFailed: it was not started, and will not be."""
-        program = None if stop.is_set() else await start(desk.workshop, self._order(desk))
+        program = None if stop.is_set() else await start(desk.workshop, await self._order(desk, session))
         written = False
         if program is not None:
             try:
@@ -168,15 +176,16 @@ class CommandAgent:
         await open_gate(program)
         return program
 
-    def _order(self, desk: Desk) -> Order:
+    async def _order(self, desk: Desk, session: Session | None) -> Order:
         assignment = desk.assignment
+        history = await desk.read_history() if self.format == "jsonl" else []
         return Order(
             run_id=assignment.run_id,
             attempt=assignment.attempt,
-            command=self.command,
+            command=continue_session(self.format, self.command, session),
             cwd=assignment.cwd or self.cwd or _default_directory(),
             environment=self._environment(assignment),
-            given=write_stdin(self.format, assignment).encode(),
+            given=write_stdin(self.format, assignment, history).encode(),
             limits=self.limits,
         )
 

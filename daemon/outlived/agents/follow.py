@@ -21,7 +21,7 @@ import msgspec
 import structlog
 import trio
 
-from outlived.agents import Desk, Said
+from outlived.agents import Desk, Said, Session
 from outlived.agents.program import Program
 from outlived.agents.reader import Reader, TextReader, open_reader
 from outlived.agents.spool import SpoolFile
@@ -55,6 +55,7 @@ class Follower:
     desk: Desk
     out: _Stream
     err: _Stream
+    kept: Session | None = None
     _done: trio.Event = attrs.Factory(trio.Event)
 
     def __enter__(self) -> Self:
@@ -111,6 +112,9 @@ class Follower:
         late = position.stdout + position.stderr - self.desk.position.sum >= FREE_BYTES
         if said or late:
             await self.desk.relay(said, position)
+        if (session := self.out.reader.session) is not None and session != self.kept:
+            self.desk.keep_session(session)
+            self.kept = session
 
     def _free(self) -> None:
         durable = self.desk.position
@@ -119,8 +123,8 @@ class Follower:
                 file.free(upto)
 
 
-def open_follower(program: Program, desk: Desk, format_: str) -> Follower:
-    """A follower that begins where the last one was, durably."""
+def open_follower(program: Program, desk: Desk, format_: str, session: Session | None = None) -> Follower:
+    """A follower that begins where the last one was, durably. ``session``: what the program was told to go on with."""
     position = desk.position
     state = None if position.state is None else msgspec.json.decode(position.state)
     return Follower(
@@ -128,11 +132,12 @@ def open_follower(program: Program, desk: Desk, format_: str) -> Follower:
         desk,
         _Stream(
             SpoolFile(program.spool.path / "stdout", position.stdout),
-            open_reader(format_, state, first_step=desk.steps_done + 1),
+            open_reader(format_, state, first_step=desk.steps_done + 1, session=session),
         ),
         _Stream(
             SpoolFile(program.spool.path / "stderr", position.stderr), TextReader("log", stream="stderr")
         ),
+        session,
     )
 
 

@@ -15,19 +15,21 @@ from typing import Any, Protocol
 
 import attrs
 
-from outlived.agents import Said
+from outlived.agents import Said, Session
 from outlived.agents.formats import Translator, open_translator
 
 LINE_BYTES = 1 << 20
 SHOWN_BYTES = 2000
 
 
-def open_reader(format_: str, state: dict[str, Any] | None, *, first_step: int) -> Reader:
+def open_reader(
+    format_: str, state: dict[str, Any] | None, *, first_step: int, session: Session | None = None
+) -> Reader:
     """The reader of a command's stdout, at its beginning or with the ``state`` of one before."""
     if format_ == "text":
         return TextReader("text.delta")
     state = state or {}
-    translator = open_translator(format_, state.get("translator"), first_step=first_step)
+    translator = open_translator(format_, state.get("translator"), first_step=first_step, session=session)
     return LineReader(translator, skipping=bool(state.get("skipping")))
 
 
@@ -46,6 +48,10 @@ class Reader(Protocol):
     def error(self) -> dict[str, Any] | None:
         """How the turn failed, if the program itself has said so."""
 
+    @property
+    def session(self) -> Session | None:
+        """What the program calls its conversation, if it has said so."""
+
     def read(self, chunk: bytes) -> list[Said]:
         """What these bytes say, after those before."""
 
@@ -58,6 +64,7 @@ class TextReader:
 
     state = None
     error = None
+    session = None
 
     def __init__(self, type_: str, **data: str) -> None:
         self._type = type_
@@ -97,6 +104,10 @@ class LineReader:
     @property
     def error(self) -> dict[str, Any] | None:
         return self.translator.error
+
+    @property
+    def session(self) -> Session | None:
+        return self.translator.session
 
     def read(self, chunk: bytes) -> list[Said]:
         said: list[Said] = []

@@ -264,6 +264,8 @@ class _Planner:
             self.plan.batch.processes.append((item.run_id, item.process))
         if item.position is not None:
             change.read = self.plan.batch.positions[item.run_id] = item.position
+        if item.session is not None:
+            self.plan.batch.sessions[item.session.key] = item.session
         self.plan.appends.append(item)
 
     def _append_entry(self, change: LogChange, entry: Entry) -> None:

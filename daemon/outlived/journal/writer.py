@@ -59,6 +59,7 @@ from outlived.rules.run import Fact
 from outlived.store.adoption import Position
 from outlived.store.batches import Fence, FenceState, read_fence, read_truth, write_batch
 from outlived.store.owners import StopMark
+from outlived.store.past import NewSession
 from outlived.store.postgres import DatabaseLost, Link, QueryRefused
 from outlived.store.stops import RunProcess
 
@@ -232,6 +233,11 @@ class Journal:
         ticket: Ticket[None] = Ticket()
         self._hand_in(Append(run_id, [], OVERHEAD_BYTES, process, Position(), ticket=ticket))
         await ticket.wait()
+
+    def keep_session(self, run_id: str, session: NewSession) -> None:
+        """Keep, or forget, what the run's program calls its conversation."""
+        self._find_log(run_id).growing = None
+        self._hand_in(Append(run_id, [], OVERHEAD_BYTES, session=session))
 
     async def settle(
         self, run_id: str, status: str, error: dict[str, object] | None, mark: StopMark | None

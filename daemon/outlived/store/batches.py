@@ -24,6 +24,7 @@ from outlived.rules.run import USAGE_FIELDS, Run, Status, Usage
 from outlived.store.adoption import Position
 from outlived.store.exchange import Answer, exchange, load_statements
 from outlived.store.owners import StopMark
+from outlived.store.past import NewSession
 from outlived.store.postgres import DatabaseLost, TrioConnection
 from outlived.store.stops import RunProcess
 
@@ -185,6 +186,7 @@ class Batch:
     message_changes: list[MessageChange] = attrs.Factory(list)
     events: list[NewEvent] = attrs.Factory(list)
     steps: list[NewStep] = attrs.Factory(list)
+    sessions: dict[tuple[str, str, str], NewSession] = attrs.Factory(dict)
 
 
 async def read_truth(connection: TrioConnection, fence: Fence, questions: Questions) -> Truth | None:
@@ -279,6 +281,7 @@ def _statements(batch: Batch) -> list[tuple[str, dict[str, Any]]]:
         ("update_messages", _columns(batch.message_changes, _CHANGE_COLUMNS)),
         ("insert_events", _columns(batch.events, _EVENT_COLUMNS)),
         ("insert_steps", _columns(batch.steps, _STEP_COLUMNS)),
+        ("keep_sessions", _columns([new for _, new in sorted(batch.sessions.items())], _SESSION_COLUMNS)),
     ]
     return [(statement, params) for statement, params in wanted if params]
 
@@ -292,6 +295,7 @@ _MESSAGE_COLUMNS = (
 )  # fmt: skip
 _CHANGE_COLUMNS = ("ids", "contents", "parts", "truncateds", "as_of_seqs", "statuses")
 _EVENT_COLUMNS = ("run_ids", "seqs", "epochs", "types", "datas")
+_SESSION_COLUMNS = ("workspaces", "chats", "agents", "hosts", "session_ids", "notes", "run_ids")
 _STEP_COLUMNS = ("run_ids", "positions", "names", "results", "seqs")
 
 

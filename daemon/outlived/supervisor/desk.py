@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from outlived.agents import Assignment, Said
+from outlive import wire
+from outlived.agents import Assignment, Said, Session
 from outlived.agents.workshop import Workshop
 from outlived.journal.items import MAX_DELTA_CHARS, Entry
 from outlived.journal.writer import Journal
@@ -25,6 +26,7 @@ from outlived.rules.run import USAGE_FIELDS
 from outlived.rules.text import clean, clean_json, count_replaced
 from outlived.store.adoption import Position
 from outlived.store.stops import RunProcess
+from outlived.supervisor.past import Past
 from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.steps import Step, Steps, perform
 
@@ -53,6 +55,7 @@ class RunDesk:
         *,
         workshop: Workshop,
         position: Position = NOTHING_READ,
+        past: Past | None = None,
     ) -> None:
         self._assignment = assignment
         self._journal = journal
@@ -63,6 +66,7 @@ class RunDesk:
         self._steps = steps or Steps()
         self._workshop = workshop
         self._position = position
+        self._past = past
         self.ended = False
         self.own_error: dict[str, Any] | None = None
 
@@ -94,6 +98,16 @@ class RunDesk:
     def steps_done(self) -> int:
         owned = self._journal.logs.get(self._assignment.run_id)
         return 0 if owned is None else owned.run.step_count
+
+    async def read_history(self) -> list[wire.Message]:
+        return [] if self._past is None else await self._past.read_history()
+
+    async def read_session(self) -> Session | None:
+        return None if self._past is None else await self._past.read_session()
+
+    def keep_session(self, session: Session | None) -> None:
+        if self._past is not None:
+            self._past.keep_session(session)
 
     async def wait_hurry(self) -> None:
         await self._active.hurry.wait()

@@ -33,6 +33,7 @@ from outlived.supervisor.conclude import conclude, judge_lost_run
 from outlived.supervisor.desk import NOTHING_READ, RunDesk
 from outlived.supervisor.judge import LOST, End, Leave, Release, judge
 from outlived.supervisor.limits import set_limits, within_limits
+from outlived.supervisor.past import Past
 from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.steps import Memory, Steps
 from outlived.supervisor.stop import apply_stop
@@ -123,6 +124,7 @@ def open_desk(
         steps,
         workshop=supervisor.workshop,
         position=position,
+        past=Past(supervisor, run),
     )
     if run.attempt > 1:
         steps.memory = Memory(supervisor, run.id, desk.note_end)

@@ -63,7 +63,7 @@ def test_a_log_with_any_lines_can_be_folded(lines):
     assert run.status is Status.RUNNING
     started = [each.data["step"] for each in said if each.type == "step.started"]
     finished = [each.data["step"] for each in said if each.type == "step.finished"]
-    assert started == list(range(2, 2 + len(started)))
+    assert started == list(range(1, 1 + len(started)))
     assert run.step_count == len(finished) == len(set(finished))
     assert set(finished) <= set(started)
 
@@ -133,7 +133,7 @@ def test_each_type_becomes_its_event():
 
 
 def test_steps_are_numbered_by_the_daemon():
-    """Steps count from 2, after the command itself, in the order of their beginnings; usage belongs to one."""
+    """Steps count from 1, in the order of their beginnings; usage belongs to one."""
     said = read(
         write(type="step.started", name="a", step=7),
         write(type="step.started", name="a", step=8),
@@ -144,11 +144,11 @@ def test_steps_are_numbered_by_the_daemon():
         write(type="step.finished", name="b"),
     )
     assert [(each.type, each.data) for each in said if each.type != "log"] == [
+        ("step.started", {"step": 1, "name": "a"}),
         ("step.started", {"step": 2, "name": "a"}),
-        ("step.started", {"step": 3, "name": "a"}),
-        ("step.finished", {"step": 3, "name": "a", "usage": {"output_tokens": 5}}),
-        ("step.started", {"step": 4, "name": "b"}),
-        ("step.finished", {"step": 4, "name": "b"}),
+        ("step.finished", {"step": 2, "name": "a", "usage": {"output_tokens": 5}}),
+        ("step.started", {"step": 3, "name": "b"}),
+        ("step.finished", {"step": 3, "name": "b"}),
     ]
     assert len([each for each in said if each.type == "log"]) == 2
 

@@ -15,8 +15,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from outlived.agents import Said
+from outlived.agents import Said, Session
+from outlived.agents.formats.claude import ClaudeLines
+from outlived.agents.formats.codex import CodexLines
 from outlived.agents.formats.jsonl import JsonLines
+from outlived.agents.formats.objects import ObjectLines
+from outlived.agents.formats.opencode import OpencodeLines
 from outlived.agents.formats.steps import FIRST_STEP
 
 
@@ -41,7 +45,7 @@ class Translator(Protocol):
         """How the turn failed, as an error of the wire, if the program has said so."""
 
     @property
-    def session(self) -> str | None:
+    def session(self) -> Session | None:
         """The program's own name for the conversation, once it has said it: by it a next turn goes on."""
 
 
@@ -50,15 +54,27 @@ def open_translator(
     state: dict[str, Any] | None = None,
     *,
     first_step: int = FIRST_STEP,
+    session: Session | None = None,
 ) -> Translator:
     """The translator of a format, at its beginning or with a ``state`` of earlier.
 
     ``first_step``: the number of the program's first step; in a next attempt the one after those that are done.
+    ``session``: the conversation that the program was told to go on with.
     """
-    return _TRANSLATORS[format](state or {}, first_step)
+    return _TRANSLATORS[format](state or {}, first_step, session)
 
 
-_TRANSLATORS = {
+def explain_end(error: dict[str, Any] | None, said: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How the turn ended: by its exit status (``error``, None for 0), and by what the program ``said`` about it."""
+    if error is None or said is None:
+        return error or said
+    return {**error, "message": f"{error['message']}: {said['message']}"}
+
+
+_TRANSLATORS: dict[str, type[ObjectLines]] = {
     "jsonl": JsonLines,
+    "codex": CodexLines,
+    "opencode": OpencodeLines,
+    "claude": ClaudeLines,
 }
 FORMATS = ("text", *_TRANSLATORS)

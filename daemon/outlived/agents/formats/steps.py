@@ -1,7 +1,8 @@
 """Numbers for the steps that a program tells of.
 
 1. The program names its steps; the daemon numbers them, in the order of their beginnings, without a gap.
-2. Step 1 is the command itself; the program's own begin at 2, or after those that an earlier attempt has finished.
+2. They begin at 1, or after those that an earlier attempt has finished: a command whose output has a format is no step
+   itself.
 3. A step is known by the number that the program itself gives it, if it gives one, else by its name. Only a step
    that is open can be finished; the same one is not begun twice while it is open; only so many are open at once.
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import attrs
 
-FIRST_STEP = 2
+FIRST_STEP = 1
 MAX_OPEN = 16
 NAME_CHARS = 100
 

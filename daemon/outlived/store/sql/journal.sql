@@ -174,6 +174,17 @@ SELECT run_id, position, name, result, seq
 FROM unnest(%(run_ids)s::uuid[], %(positions)s::int[], %(names)s::text[], %(results)s::text[], %(seqs)s::bigint[])
      AS n (run_id, position, name, result, seq);
 
+-- name: keep_sessions
+-- The conversations that agent programs keep themselves. A chat has one active run, so nobody else writes its rows now.
+INSERT INTO outlived.sessions AS s (workspace, chat_id, agent, host, session_id, note, run_id, updated_at)
+SELECT workspace, chat_id, agent, host, session_id, note, run_id, %(at)s::timestamptz
+FROM unnest(%(workspaces)s::text[], %(chats)s::text[], %(agents)s::text[], %(hosts)s::text[], %(session_ids)s::text[],
+            %(notes)s::text[], %(run_ids)s::uuid[])
+     AS n (workspace, chat_id, agent, host, session_id, note, run_id)
+ON CONFLICT (workspace, chat_id, agent) DO UPDATE
+SET host = excluded.host, session_id = excluded.session_id, note = excluded.note, run_id = excluded.run_id,
+    updated_at = excluded.updated_at;
+
 -- name: commit
 COMMIT;
 
