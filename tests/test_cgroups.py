@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from outlived import cgroups as leaf
-from outlived.cgroups import Cgroups, find_cgroups
+from outlived.cgroups import Cgroup, Cgroups, find_cgroups
 from outlived.identifiers import make_id
 from outlived.rules.limits import Limits
 from tests.support.locks import wait_for
@@ -22,17 +22,22 @@ words = itertools.count(3_000_000)
 
 
 @pytest.fixture
-def ours():
-    """Where this process may make cgroups; what a test leaves there is removed."""
+def found():
+    """Where this process may make cgroups. Others may be there that are none of ours."""
     found = find_cgroups()
     if found is None:
         pytest.skip("there is no cgroup here that this process may make others in")
-    before = set(found.list_run_ids())
-    yield found
-    for run_id in set(found.list_run_ids()) - before:
-        cgroup = found.find(run_id)
-        trio.run(cgroup.kill)
-        assert cgroup.remove()
+    return found
+
+
+@pytest.fixture
+def ours(found):
+    """A cgroup of the test's own, for others; what a test leaves there is removed."""
+    around = Cgroup(found.base / f"test-{make_id()}")
+    around.path.mkdir()
+    yield Cgroups(around.path)
+    trio.run(around.kill)
+    assert around.remove()
 
 
 @pytest.fixture
@@ -168,13 +173,29 @@ def test_nobody_outside_is_killed_without_the_kernels_help(ours):
         assert stranger.poll() is None
 
 
+async def test_what_dead_daemons_left_is_tidied_away(ours, word, autojump_clock):
+    """A cgroup that was empty, and is after a while, is removed; one where something lives, or that is new, is not."""
+    left, alive, begun, new = (make_id() for _ in range(4))
+    ours.open(left)
+    plant(ours.open(alive), "session", word)
+    ours.open(begun)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.tidy)
+        await trio.sleep(leaf.TIDY_SECONDS / 2)
+        plant(ours.find(begun), "session", word)
+        ours.open(new)
+    assert ours.find(left) is None
+    assert {alive, begun, new} <= set(ours.list_run_ids())
+    assert ours.find(new).remove()
+
+
 async def test_what_does_not_die_is_said(ours, word, monkeypatch):
     """Killing is bounded in time, and says if something lives on."""
     cgroup = ours.open(make_id())
     plant(cgroup, "session", word)
     with monkeypatch.context() as patch:
         patch.setattr(leaf, "KILL_SECONDS", 0.05)
-        patch.setattr(leaf.Cgroup, "_kill_all", lambda _: None)
+        patch.setattr(Cgroup, "_kill_all", lambda _: None)
         assert not await cgroup.kill()
     assert await cgroup.kill()
 
@@ -192,24 +213,24 @@ def test_a_cgroup_that_cannot_be_made_is_no_ones_failure(tmp_path):
 
 def test_only_controllers_that_are_there_hold_a_limit(ours):
     """A limit that no controller can hold is not claimed to be held."""
-    bare = attrs.evolve(ours, controllers=frozenset())
-    assert bare.open(make_id(), Limits(max_memory=64 << 20, max_pids=50)).controllers == frozenset()
-    lying = attrs.evolve(ours, controllers=frozenset({"no-such-controller", "memory"}))
-    if "memory" not in (ours.base / "cgroup.controllers").read_text().split():
-        assert lying.open(make_id(), Limits(max_memory=64 << 20)).controllers == frozenset()
+    limits = Limits(max_memory=64 << 20, max_pids=50)
+    assert ours.open(make_id(), limits).controllers == frozenset()
+    lying = attrs.evolve(ours, controllers=frozenset({"memory", "pids"}))
+    assert lying.open(make_id(), limits).controllers == frozenset()
 
 
-def test_a_run_that_needs_too_much_memory_is_told_from_others(ours):
+def test_a_run_that_needs_too_much_memory_is_told_from_others(found):
     """The kernel's kill for want of memory is seen in the run's cgroup."""
-    if "memory" not in ours.controllers:
+    if "memory" not in found.controllers:
         pytest.skip("the memory controller is not to be had here")
-    cgroup = ours.open(make_id(), Limits(max_memory=32 << 20))
+    cgroup = found.open(make_id(), Limits(max_memory=32 << 20))
     hog = "import sys; sys.stdin.read(); x = bytearray(256 << 20)"
     with started(sys.executable, "-c", hog, stdin=subprocess.PIPE) as process:
         cgroup.add(process.pid)
         process.stdin.close()
         assert process.wait(30) == -signal.SIGKILL
     assert cgroup.was_out_of_memory()
+    assert cgroup.remove()
 
 
 def test_a_run_without_that_controller_was_never_out_of_memory(ours):
@@ -219,7 +240,7 @@ def test_a_run_without_that_controller_was_never_out_of_memory(ours):
 
 def test_the_memory_events_are_read_as_the_kernel_writes_them(tmp_path):
     """A kill counts, a try that came close does not."""
-    cgroup = leaf.Cgroup(tmp_path, frozenset({"memory"}))
+    cgroup = Cgroup(tmp_path, frozenset({"memory"}))
     (tmp_path / "memory.events").write_text("low 0\nhigh 3\nmax 17\noom 1\noom_kill 0\noom_group_kill 0\n")
     assert not cgroup.was_out_of_memory()
     (tmp_path / "memory.events").write_text("low 0\nhigh 3\nmax 17\noom 1\noom_kill 2\noom_group_kill 0\n")

@@ -37,6 +37,7 @@ from outlived.rules.limits import NO_LIMITS, Limits
 log = structlog.get_logger("outlived.cgroups")
 
 KILL_SECONDS = 5.0
+TIDY_SECONDS = 60.0
 LONGEST_PAUSE = 0.05
 PREFIX = "run-"
 LIMITING = frozenset({"memory", "pids"})
@@ -177,6 +178,21 @@ class Cgroups:
         return sorted(
             path.name.removeprefix(PREFIX) for path in self.base.glob(f"{PREFIX}*") if path.is_dir()
         )
+
+    async def tidy(self) -> None:
+        """Remove what daemons left that died between a run's end and its cgroup's.
+
+        An empty one may be about to get its run, at a daemon beside this one: not for that long.
+        """
+        empty = [run_id for run_id in self.list_run_ids() if self._is_empty(run_id)]
+        await trio.sleep(TIDY_SECONDS)
+        for run_id in empty:
+            if self._is_empty(run_id) and (cgroup := self.find(run_id)) is not None and cgroup.remove():
+                log.info("removed the cgroup of a run that is long gone", run_id=run_id)
+
+    def _is_empty(self, run_id: str) -> bool:
+        cgroup = self.find(run_id)
+        return cgroup is not None and not cgroup.is_populated()
 
     def _enable(self, controller: str) -> bool:
         """Let the base's children have that controller."""

@@ -66,6 +66,11 @@ class Containment:
         """The cgroup of a run, be it of an earlier daemon; what ``kill_run_processes`` asks for."""
         return None if self.cgroups is None else self.cgroups.find(run_id)
 
+    async def tidy(self) -> None:
+        """Actor, once: remove cgroups that nobody will come back for."""
+        if self.cgroups is not None:
+            await self.cgroups.tidy()
+
 
 def open_containment(setting: Literal["auto", "off"]) -> Containment:
     """See what there is, and say it."""

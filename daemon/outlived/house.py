@@ -179,6 +179,7 @@ async def _live_here(
         services.start_soon(keep, "term watch", partial(watch_term, supervisor))
         services.start_soon(keep, "sweeper", partial(sweep, supervisor))
         services.start_soon(keep, "pruner", partial(prune, supervisor))
+        services.start_soon(keep, "tidying of cgroups", supervisor.workshop.containment.tidy)
         notices = None if home.sole_owner else store.notices
         services.start_soon(
             keep, "tail poller", partial(watch_elsewhere, hub, store.reads, journal.owns, notices)
