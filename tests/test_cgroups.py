@@ -5,16 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import attrs
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 
 from outlived import cgroups as leaf
-from outlived.cgroups import Cgroups, find_cgroups, list_places
+from outlived.cgroups import Cgroup, Cgroups, find_cgroups
 from outlived.identifiers import make_id
 from outlived.rules.limits import Limits
 from tests.support.locks import wait_for
@@ -22,21 +19,25 @@ from tests.support.programs import list_pids, read_state, started
 from tests.support.trees import SIZES, TREES, script
 
 words = itertools.count(3_000_000)
-MOUNT = "38 31 0:35 {root} {place} rw,relatime shared:9 - {kind} cgroup2 rw,nsdelegate"
 
 
 @pytest.fixture
-def ours():
-    """Where this process may make cgroups; what a test leaves there is removed."""
+def found():
+    """Where this process may make cgroups. Others may be there that are none of ours."""
     found = find_cgroups()
     if found is None:
         pytest.skip("there is no cgroup here that this process may make others in")
-    before = set(found.list_run_ids())
-    yield found
-    for run_id in set(found.list_run_ids()) - before:
-        cgroup = found.find(run_id)
-        trio.run(cgroup.kill)
-        assert cgroup.remove()
+    return found
+
+
+@pytest.fixture
+def ours(found):
+    """A cgroup of the test's own, for others; what a test leaves there is removed."""
+    around = Cgroup(found.base / f"test-{make_id()}")
+    around.path.mkdir()
+    yield Cgroups(around.path)
+    trio.run(around.kill)
+    assert around.remove()
 
 
 @pytest.fixture
@@ -63,68 +64,33 @@ def plant(cgroup, name, word):
 # ---------------------------------------------------------------- where they are
 
 
-def test_the_place_of_a_cgroup_is_read_from_what_the_kernel_says():
-    """Version 2 may be the only one, one of two, or a part of another container's; version 1 does not count."""
-    unified = MOUNT.format(root="/", place="/sys/fs/cgroup", kind="cgroup2")
-    hybrid = MOUNT.format(root="/", place="/sys/fs/cgroup/unified", kind="cgroup2")
-    part = MOUNT.format(root="/docker/1", place="/sys/fs/cgroup", kind="cgroup2")
-    old = MOUNT.format(root="/", place="/sys/fs/cgroup/memory", kind="cgroup")
-    odd = MOUNT.format(root="/", place="/a\\040b", kind="cgroup2")
-    mine = "9:memory:/x\n0::/a.slice/b.service\n"
-    assert list_places(unified, mine) == [Path("/sys/fs/cgroup/a.slice/b.service")]
-    assert list_places(f"{old}\n{hybrid}", mine) == [Path("/sys/fs/cgroup/unified/a.slice/b.service")]
-    assert list_places(part, "0::/docker/1/c\n") == [Path("/sys/fs/cgroup/c")]
-    assert list_places(part, "0::/docker/1\n") == [Path("/sys/fs/cgroup")]
-    assert list_places(part, "0::/docker/10\n") == []
-    assert list_places(odd, "0::/\n") == [Path("/a b")]
-    assert list_places(old, mine) == []
-    assert list_places(unified, "9:memory:/x\n") == []
-    assert list_places("", "") == []
-
-
-@given(st.text(), st.text())
-def test_whatever_is_read_there_are_places_or_none(mountinfo, cgroup):
-    """Nothing that stands there is a reason to fail."""
-    assert all(isinstance(place, Path) for place in list_places(mountinfo, cgroup))
-
-
 def test_cgroups_can_be_switched_off():
     """``cgroups = "off"`` means off."""
     assert find_cgroups("off") is None
 
 
-@pytest.mark.parametrize(
-    ("own", "delegated", "chosen"),
-    [
-        ("a.slice/b.service", "a.slice/b.service", "a.slice/b.service"),
-        ("a.slice/b.service/daemon", "a.slice/b.service", "a.slice/b.service"),
-        ("user@1.service/b.service", "user@1.service", None),
-        ("a.slice/b.service", "a.slice", None),
-        ("a.slice/b.service", "", None),
-    ],
-)
-def test_systemd_says_what_is_ours(own, delegated, chosen, monkeypatch):
-    """With systemd, our own cgroup or the one around our leaf is ours if it was delegated, and to nobody else."""
-    monkeypatch.setattr(leaf, "_has_systemd", lambda: True)
-    monkeypatch.setattr(leaf, "_is_delegated", lambda path: str(path) == f"/c/{delegated}")
-    if chosen is None:
-        with pytest.raises(leaf._Unusable, match="delegated"):
-            leaf._choose_base(Path("/c") / own)
-    else:
-        assert leaf._choose_base(Path("/c") / own) == Path("/c") / chosen
-
-
-def test_controllers_are_only_for_a_base_without_processes(tmp_path):
-    """Where a process has to live beside the runs no controller is enabled: the next start would fail."""
-    (tmp_path / "cgroup.type").write_text("domain\n")
+def test_controllers_are_only_for_the_root(tmp_path):
+    """Where somebody has to put processes in beside the runs no controller is enabled: the next start would fail."""
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
-    (tmp_path / "cgroup.procs").write_text("")
-    assert leaf._list_controllers(tmp_path, tmp_path / "daemon") == {"memory", "pids"}
-    assert leaf._list_controllers(tmp_path, tmp_path) == frozenset()
-    (tmp_path / "cgroup.procs").write_text("17\n")
-    assert leaf._list_controllers(tmp_path, tmp_path / "daemon") == frozenset()
-    (tmp_path / "cgroup.type").unlink()  # the root has none, and is exempt from the rule
-    assert leaf._list_controllers(tmp_path, tmp_path) == {"memory", "pids"}
+    assert leaf._list_controllers(tmp_path) == {"memory", "pids"}
+    (tmp_path / "cgroup.type").write_text("domain\n")  # every one has a type but the root
+    assert leaf._list_controllers(tmp_path) == frozenset()
+
+
+def test_a_limit_is_set_where_there_is_a_controller(tmp_path):
+    """What a controller can hold is written into the run's cgroup, and known again by a later daemon."""
+    run_id = make_id()
+    path = tmp_path / f"run-{run_id}"
+    path.mkdir()
+    for name in ("memory.max", "memory.swap.max", "pids.max"):
+        (path / name).write_text("max")
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    root = Cgroups(tmp_path, frozenset({"memory", "pids"}))
+    assert root.find(run_id).controllers == frozenset()
+    cgroup = root.open(run_id, Limits(max_memory=64 << 20, max_pids=500))
+    assert cgroup.controllers == {"memory", "pids"}
+    assert root.find(run_id) == cgroup
+    assert [(path / name).read_text() for name in ("memory.max", "pids.max")] == ["67108864", "500"]
 
 
 # ---------------------------------------------------------------- what they contain
@@ -207,13 +173,29 @@ def test_nobody_outside_is_killed_without_the_kernels_help(ours):
         assert stranger.poll() is None
 
 
+async def test_what_dead_daemons_left_is_tidied_away(ours, word, autojump_clock):
+    """A cgroup that was empty, and is after a while, is removed; one where something lives, or that is new, is not."""
+    left, alive, begun, new = (make_id() for _ in range(4))
+    ours.open(left)
+    plant(ours.open(alive), "session", word)
+    ours.open(begun)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.tidy)
+        await trio.sleep(leaf.TIDY_SECONDS / 2)
+        plant(ours.find(begun), "session", word)
+        ours.open(new)
+    assert ours.find(left) is None
+    assert {alive, begun, new} <= set(ours.list_run_ids())
+    assert ours.find(new).remove()
+
+
 async def test_what_does_not_die_is_said(ours, word, monkeypatch):
     """Killing is bounded in time, and says if something lives on."""
     cgroup = ours.open(make_id())
     plant(cgroup, "session", word)
     with monkeypatch.context() as patch:
         patch.setattr(leaf, "KILL_SECONDS", 0.05)
-        patch.setattr(leaf.Cgroup, "_kill_all", lambda _: None)
+        patch.setattr(Cgroup, "_kill_all", lambda _: None)
         assert not await cgroup.kill()
     assert await cgroup.kill()
 
@@ -231,24 +213,24 @@ def test_a_cgroup_that_cannot_be_made_is_no_ones_failure(tmp_path):
 
 def test_only_controllers_that_are_there_hold_a_limit(ours):
     """A limit that no controller can hold is not claimed to be held."""
-    bare = attrs.evolve(ours, controllers=frozenset())
-    assert bare.open(make_id(), Limits(max_memory=64 << 20, max_pids=50)).controllers == frozenset()
-    lying = attrs.evolve(ours, controllers=frozenset({"no-such-controller", "memory"}))
-    if "memory" not in (ours.base / "cgroup.controllers").read_text().split():
-        assert lying.open(make_id(), Limits(max_memory=64 << 20)).controllers == frozenset()
+    limits = Limits(max_memory=64 << 20, max_pids=50)
+    assert ours.open(make_id(), limits).controllers == frozenset()
+    lying = attrs.evolve(ours, controllers=frozenset({"memory", "pids"}))
+    assert lying.open(make_id(), limits).controllers == frozenset()
 
 
-def test_a_run_that_needs_too_much_memory_is_told_from_others(ours):
+def test_a_run_that_needs_too_much_memory_is_told_from_others(found):
     """The kernel's kill for want of memory is seen in the run's cgroup."""
-    if "memory" not in ours.controllers:
+    if "memory" not in found.controllers:
         pytest.skip("the memory controller is not to be had here")
-    cgroup = ours.open(make_id(), Limits(max_memory=32 << 20))
+    cgroup = found.open(make_id(), Limits(max_memory=32 << 20))
     hog = "import sys; sys.stdin.read(); x = bytearray(256 << 20)"
     with started(sys.executable, "-c", hog, stdin=subprocess.PIPE) as process:
         cgroup.add(process.pid)
         process.stdin.close()
         assert process.wait(30) == -signal.SIGKILL
     assert cgroup.was_out_of_memory()
+    assert cgroup.remove()
 
 
 def test_a_run_without_that_controller_was_never_out_of_memory(ours):
@@ -258,7 +240,7 @@ def test_a_run_without_that_controller_was_never_out_of_memory(ours):
 
 def test_the_memory_events_are_read_as_the_kernel_writes_them(tmp_path):
     """A kill counts, a try that came close does not."""
-    cgroup = leaf.Cgroup(tmp_path, frozenset({"memory"}))
+    cgroup = Cgroup(tmp_path, frozenset({"memory"}))
     (tmp_path / "memory.events").write_text("low 0\nhigh 3\nmax 17\noom 1\noom_kill 0\noom_group_kill 0\n")
     assert not cgroup.was_out_of_memory()
     (tmp_path / "memory.events").write_text("low 0\nhigh 3\nmax 17\noom 1\noom_kill 2\noom_group_kill 0\n")

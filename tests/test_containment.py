@@ -80,9 +80,9 @@ def test_processes_are_bounded_from_outside(waiting):
 def test_without_a_limit_nothing_is_set(limits, waiting):
     """What is not limited stays as it was."""
     process = waiting("")
-    before = [resource.prlimit(process.pid, which) for which in (resource.RLIMIT_AS, resource.RLIMIT_NPROC)]
+    before = [resource.prlimit(process.pid, which) for which in (resource.RLIMIT_DATA, resource.RLIMIT_NPROC)]
     apply_limits(process.pid, limits, None)
-    after = [resource.prlimit(process.pid, which) for which in (resource.RLIMIT_AS, resource.RLIMIT_NPROC)]
+    after = [resource.prlimit(process.pid, which) for which in (resource.RLIMIT_DATA, resource.RLIMIT_NPROC)]
     assert after == before
 
 
@@ -92,7 +92,7 @@ def test_what_the_cgroup_holds_needs_no_rlimit(waiting, tmp_path):
     before = resource.prlimit(process.pid, resource.RLIMIT_NPROC)
     cgroup = Cgroup(tmp_path, frozenset({"memory"}))
     apply_limits(process.pid, Limits(max_memory=256 << 20, max_pids=50), cgroup)
-    assert resource.prlimit(process.pid, resource.RLIMIT_AS) == (resource.RLIM_INFINITY,) * 2
+    assert resource.prlimit(process.pid, resource.RLIMIT_DATA) == (resource.RLIM_INFINITY,) * 2
     assert resource.prlimit(process.pid, resource.RLIMIT_NPROC) != before
 
 

@@ -7,12 +7,11 @@ contains them better than sessions, environments and descent do. The runs' cgrou
 
     <base>/run-<run id>        the run: its wrapper, its command, and whatever these start
 
-1. The base is ours to use where systemd says so (``user.delegate`` on our own cgroup, or on the one around the leaf
-   that ``DelegateSubgroup=`` put us into), and where there is no systemd that could object. Being able to write is
-   not being allowed to: systemd is the one writer of what it has not delegated.
-2. We never move ourselves, and enable controllers only where no process has to live in the base: a controller in
-   the ``cgroup.subtree_control`` of a cgroup that processes have to be put into makes the next start of the unit fail
-   while a run is left (docs/decisions/0025). Cgroups without controllers have no such rule, and kill as well.
+1. The base is ours to use, or there are none (``delegation.py``).
+2. We never move ourselves, and enable controllers only in the root of the hierarchy. Everywhere else a cgroup whose
+   ``cgroup.subtree_control`` has a controller takes no process while something lives below it, and somebody has to put
+   processes into the base: systemd the next daemon, ``docker exec`` its shell (docs/decisions/0025). Cgroups without
+   controllers have no such rule, and kill as well.
 3. Killing is ``cgroup.kill`` where the kernel has it (5.14), else freeze, SIGKILL to each, thaw. It is done when the
    cgroup says that nobody lives in it, and bounded in time.
 4. Nothing here fails a run: what cannot be had is logged, and the run is contained without it.
@@ -23,7 +22,6 @@ Not here: processes outside cgroups (``processes.py``), limits by other means (`
 from __future__ import annotations
 
 import os
-import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -33,17 +31,18 @@ import attrs
 import structlog
 import trio
 
+from outlived.delegation import NotDelegated, find_subtree
 from outlived.rules.limits import NO_LIMITS, Limits
 
 log = structlog.get_logger("outlived.cgroups")
 
 KILL_SECONDS = 5.0
+TIDY_SECONDS = 60.0
 LONGEST_PAUSE = 0.05
 PREFIX = "run-"
 LIMITING = frozenset({"memory", "pids"})
 """The controllers that we have a use for."""
 _KILL = "cgroup.kill"
-_UNIT = re.compile(r"\.(service|scope|slice|socket|mount|swap)$")
 
 
 @attrs.frozen
@@ -180,6 +179,21 @@ class Cgroups:
             path.name.removeprefix(PREFIX) for path in self.base.glob(f"{PREFIX}*") if path.is_dir()
         )
 
+    async def tidy(self) -> None:
+        """Remove what daemons left that died between a run's end and its cgroup's.
+
+        An empty one may be about to get its run, at a daemon beside this one: not for that long.
+        """
+        empty = [run_id for run_id in self.list_run_ids() if self._is_empty(run_id)]
+        await trio.sleep(TIDY_SECONDS)
+        for run_id in empty:
+            if self._is_empty(run_id) and (cgroup := self.find(run_id)) is not None and cgroup.remove():
+                log.info("removed the cgroup of a run that is long gone", run_id=run_id)
+
+    def _is_empty(self, run_id: str) -> bool:
+        cgroup = self.find(run_id)
+        return cgroup is not None and not cgroup.is_populated()
+
     def _enable(self, controller: str) -> bool:
         """Let the base's children have that controller."""
         if controller not in self.controllers:
@@ -197,82 +211,16 @@ def find_cgroups(setting: Literal["auto", "off"] = "auto") -> Cgroups | None:
     if setting == "off":
         return None
     try:
-        own = _find_own()
-        base = _choose_base(own)
-        _prove(base)
-    except (_Unusable, OSError) as error:
+        base = find_subtree()
+    except NotDelegated as error:
         log.info("runs have no cgroups of their own", reason=str(error))
         return None
-    return Cgroups(base, _list_controllers(base, own))
+    return Cgroups(base, _list_controllers(base))
 
 
-class _Unusable(Exception):
-    """There is no subtree for us; the message says why."""
-
-
-def _find_own() -> Path:
-    """Our own cgroup, as a directory."""
-    for path in list_places(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()):
-        with suppress(OSError):
-            if str(os.getpid()) in (path / "cgroup.procs").read_text().split():
-                return path
-    raise _Unusable("no cgroup of version 2 is mounted that this process is in")
-
-
-def list_places(mountinfo: str, cgroup: str) -> list[Path]:
-    """Where a process's own cgroup of version 2 may lie, from what /proc says of it."""
-    own = next((line[3:] for line in cgroup.splitlines() if line.startswith("0::")), None)
-    if own is None:
-        return []
-    places: list[Path] = []
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(" - ")
-        if rest.split(" ", 1)[0] != "cgroup2":
-            continue
-        root, mountpoint = (_unescape(field) for field in fields.split(" ")[3:5])
-        if root in {"/", own} or own.startswith(f"{root}/"):
-            places.append(Path(mountpoint + (own if root == "/" else own.removeprefix(root))))
-    return places
-
-
-def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
-
-
-def _choose_base(own: Path) -> Path:
-    """The cgroup whose children are ours to make."""
-    if not _has_systemd() or _is_delegated(own):
-        return own
-    if not _UNIT.search(own.name) and _is_delegated(own.parent):  # DelegateSubgroup=
-        return own.parent
-    raise _Unusable(f"systemd has not delegated {own} (Delegate=yes would)")
-
-
-def _has_systemd() -> bool:
-    return Path("/run/systemd/system").is_dir()
-
-
-def _is_delegated(path: Path) -> bool:
-    for name in ("user.delegate", "trusted.delegate"):
-        with suppress(OSError):  # there is none, or only root may see it
-            if os.getxattr(path, name) == b"1":
-                return True
-    return False
-
-
-def _prove(base: Path) -> None:
-    """Make a child and remove it: a mount may be read-only, and an owner another. Raises OSError."""
-    probe = base / f"probe-{os.getpid()}"
-    probe.mkdir()
-    probe.rmdir()
-    if not os.access(base / "cgroup.procs", os.W_OK):
-        raise _Unusable(f"{base}/cgroup.procs is not ours to write")
-
-
-def _list_controllers(base: Path, own: Path) -> frozenset[str]:
-    """The controllers that may be enabled below ``base``: none if processes have to live in it."""
-    is_root = not (base / "cgroup.type").exists()
-    if not is_root and (base == own or (base / "cgroup.procs").read_text().strip()):
+def _list_controllers(base: Path) -> frozenset[str]:
+    """The controllers that may be enabled below ``base``: none, but in the root. That has no type."""
+    if (base / "cgroup.type").exists():
         return frozenset()
     return LIMITING.intersection((base / "cgroup.controllers").read_text().split())
 

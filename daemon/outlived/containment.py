@@ -4,9 +4,10 @@ A leaf: every room may use it, it uses none of ours but the leaf of cgroups and 
 
 1. A limit is held by the run's cgroup where its controller is in force, else by an rlimit that is set from outside on
    the process that waits to become the command, and inherited by whatever that starts.
-2. The two do not mean the same. ``memory.max`` bounds the memory that a run has, in all; ``RLIMIT_AS`` the address
-   space of each of its processes. ``pids.max`` bounds the run's processes; ``RLIMIT_NPROC`` those of its user, so it is
-   set that many above what the user has at that moment; and root has no such limit.
+2. The two do not mean the same. ``memory.max`` bounds the memory that a run has, in all; ``RLIMIT_DATA`` what each of
+   its processes may write to and shares with nobody (``RLIMIT_AS`` counts what is only reserved, too: no Node starts below
+   1 GiB of it). ``pids.max`` bounds the run's processes; ``RLIMIT_NPROC`` those of its user, so it is set that many above
+   what the user has at that moment; and root has no such limit.
 3. What is in force is said (``server/info``, the log), not assumed.
 
 Not here: how long and how silent a run may be (``supervisor/limits.py``), who calls this at which moment
@@ -65,6 +66,11 @@ class Containment:
         """The cgroup of a run, be it of an earlier daemon; what ``kill_run_processes`` asks for."""
         return None if self.cgroups is None else self.cgroups.find(run_id)
 
+    async def tidy(self) -> None:
+        """Actor, once: remove cgroups that nobody will come back for."""
+        if self.cgroups is not None:
+            await self.cgroups.tidy()
+
 
 def open_containment(setting: Literal["auto", "off"]) -> Containment:
     """See what there is, and say it."""
@@ -86,7 +92,7 @@ def apply_limits(pid: int, limits: Limits, cgroup: Cgroup | None) -> None:
     """
     held = frozenset[str]() if cgroup is None else cgroup.controllers
     if limits.max_memory is not None and "memory" not in held:
-        _lower(pid, resource.RLIMIT_AS, limits.max_memory)
+        _lower(pid, resource.RLIMIT_DATA, limits.max_memory)
     if limits.max_pids is not None and "pids" not in held:
         _lower(pid, resource.RLIMIT_NPROC, _count_tasks(os.getuid()) + limits.max_pids)
 

@@ -179,6 +179,7 @@ async def _live_here(
         services.start_soon(keep, "term watch", partial(watch_term, supervisor))
         services.start_soon(keep, "sweeper", partial(sweep, supervisor))
         services.start_soon(keep, "pruner", partial(prune, supervisor))
+        services.start_soon(keep, "tidying of cgroups", supervisor.workshop.containment.tidy)
         notices = None if home.sole_owner else store.notices
         services.start_soon(
             keep, "tail poller", partial(watch_elsewhere, hub, store.reads, journal.owns, notices)
@@ -196,7 +197,7 @@ def _open_workshop(settings: Settings, place: Place) -> Workshop:
     return Workshop(
         root=place.state_dir / "spool",
         watch=SpoolWatch(),
-        containment=open_containment("auto"),
+        containment=open_containment(settings.run.cgroups),
         max_spool_bytes=settings.run.max_spool_bytes,
         on_full=settings.run.on_full_spool,
     )

@@ -85,16 +85,18 @@ async def test_a_program_reads_its_input_answers_and_is_logged():
 
 async def test_the_environment_says_which_run_it_is(monkeypatch):
     """A program finds its run, chat, workspace and attempt; nobody can set those; the caller's variables beat the
-    configured ones; the daemon's own are withheld.
+    configured ones; the daemon's own are withheld, and others of its environment unless they are named.
     """
     for name in ("OUTLIVED_DATABASE", "LISTEN_FDS", "NOTIFY_SOCKET", "PGHOST", "CREDENTIALS_DIRECTORY"):
         monkeypatch.setenv(name, "the daemon's")
     monkeypatch.setenv("INHERITED", "1")
+    monkeypatch.setenv("LEFT_BEHIND", "the daemon's")
     desk = make_desk(
         env={"GIVEN": "by the caller", "BOTH": "by the caller", "OUTLIVE_RUN_ID": "forged"}, attempt=3
     )
     script = "import os; print('\\n'.join(f'{name}={value}' for name, value in os.environ.items()))"
-    await run(python(script), desk, env={"BOTH": "by the file", "CONFIGURED": "1"})
+    configured = {"BOTH": "by the file", "CONFIGURED": "1"}
+    await run(python(script), desk, env=configured, inherit=("INHERITED",))
     found = dict(line.split("=", 1) for line in desk.text.splitlines() if "=" in line)
     wanted = {
         "OUTLIVE_RUN_ID": desk.assignment.run_id,

@@ -55,7 +55,7 @@ MESSAGE_LIMIT = 8 << 20
 FAST = Settings(
     owner=OwnerSettings(lease_seconds=60, heartbeat_seconds=0.1),
     sweep=SweepSettings(interval_seconds=0.1),
-    run=RunSettings(grace_seconds=2, drain_seconds=0.1),
+    run=RunSettings(grace_seconds=2, drain_seconds=0.1, adopt_seconds=0),
 )
 ME = door.Caller(os.geteuid(), os.getegid(), trusted=True)
 
@@ -326,7 +326,7 @@ async def leave_behind(
             if text:
                 journal.append_nowait(each.id, Entry("text.delta", {}, [text]))
             if run_process is not None:
-                journal.note_process(each.id, run_process)
+                await journal.note_process(each.id, run_process)
         await wait_for(lambda: journal.idle, what="everything is written")
         nursery.cancel_scope.cancel()
     store.close()

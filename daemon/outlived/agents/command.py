@@ -127,6 +127,8 @@ class CommandAgent:
             Ending.LEFT,
         }:  # the cancel ends the turn; its step was cut, not finished
             raise AgentFailed("signal", "the command was ended by the daemon", signal="SIGTERM")
+        if error is not None and error["code"] == "process_lost":  # nobody knows that its step was finished
+            raise AgentFailed(**error)
         desk.note_end(error)
         return error
 

@@ -30,6 +30,17 @@ class Limits:
 NO_LIMITS = Limits()
 
 
+def look(limits: Limits, *, elapsed: float, silent: float) -> tuple[str | None, float]:
+    """The limit that was reached, if one was; else how long it takes until one can be."""
+    left = {
+        name: bound - spent
+        for name, bound, spent in ((WALL, limits.wall_seconds, elapsed), (IDLE, limits.idle_seconds, silent))
+        if bound is not None
+    }
+    first = min(left, key=left.__getitem__)
+    return (first, 0.0) if left[first] <= 0 else (None, left[first])
+
+
 def read_error(limit: str, limits: Limits) -> dict[str, Any]:
     """The error of a run that hit this limit."""
     bound = getattr(limits, limit)

@@ -38,12 +38,15 @@ class Position:
 
 @attrs.frozen
 class Orphan:
-    """A run with a process, left by an owner of this home. ``asked``: what was asked, as for a claim."""
+    """A run with a process, left by an owner of this home. ``asked``: what was asked, as for a claim;
+    ``elapsed_seconds``: since its attempt began.
+    """
 
     asked: Claimable
     owner: OwnerRow
     process: ProcessIdentity
     position: Position
+    elapsed_seconds: float
 
 
 async def read_orphans(link: Link, *, me: str, home_id: str, after: str | None = None) -> list[Orphan]:
@@ -56,13 +59,13 @@ async def read_orphans(link: Link, *, me: str, home_id: str, after: str | None =
 
 def _read_orphan(row: tuple[object, ...]) -> Orphan:
     given, cwd, env, peer_uid, user_message_id, *rest = row[RUN_WIDTH:]
-    boot_id, pid_namespace, pid, start_ticks, stdout, stderr, state, *owner, dead = rest
+    boot_id, pid_namespace, pid, start_ticks, stdout, stderr, state, elapsed, *owner, dead = rest
     run: wire.Run = read_run(row)
     environment = None if env is None else msgspec.json.decode(str(env))
     asked = Claimable(run, msgspec.json.decode(str(given)), cwd, environment, peer_uid, user_message_id)  # type: ignore[arg-type]
     process = ProcessIdentity(boot_id, pid_namespace, pid, start_ticks)  # type: ignore[arg-type]
     return Orphan(
-        asked, read_owner_row(*owner, dead=bool(dead)), process, Position(stdout, stderr, state)  # type: ignore[arg-type]
+        asked, read_owner_row(*owner, dead=bool(dead)), process, Position(stdout, stderr, state), float(elapsed),  # type: ignore[arg-type]
     )  # fmt: skip
 
 

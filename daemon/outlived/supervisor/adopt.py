@@ -39,6 +39,7 @@ from outlived.supervisor.execute import (
 )
 from outlived.supervisor.insist import insist
 from outlived.supervisor.judge import End
+from outlived.supervisor.limits import set_limits, within_limits
 from outlived.supervisor.registry import Active
 from outlived.supervisor.stop import apply_stop
 from outlived.supervisor.takeover import complete_draft, is_dead, kill_processes, reap, take_over
@@ -102,10 +103,10 @@ async def _adopt(supervisor: Supervisor, orphan: Orphan, answer: Ticket[bool]) -
     if not taken:
         answer.resolve(False)
         return
-    active = supervisor.registry.enter(run_id)
+    active, spec = supervisor.registry.enter(run_id), specify(orphan.asked)
+    set_limits(supervisor, active, spec.agent, elapsed_seconds=orphan.elapsed_seconds)
     answer.resolve(True)
     log.info("run adopted", run_id=run_id, pid=orphan.process.pid)
-    spec = specify(orphan.asked)
 
     async def perform() -> End:
         await insist(supervisor, partial(complete_draft, supervisor, taken[0]))
@@ -130,7 +131,8 @@ async def _go_on(
     found = await insist(supervisor, partial(read_stop, supervisor.store.sweep, active.run_id))
     if found is not None and found.mark is not None:
         apply_stop(supervisor, active.run_id, found.mark)
-    await agent.adopt(desk, leader)
+    with within_limits(supervisor, active):
+        await agent.adopt(desk, leader)
 
 
 async def clear_leftovers(supervisor: Supervisor) -> int:

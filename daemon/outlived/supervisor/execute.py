@@ -31,8 +31,9 @@ from outlived.store.stops import read_stop
 from outlived.supervisor import Supervisor
 from outlived.supervisor.conclude import conclude, judge_lost_run
 from outlived.supervisor.desk import NOTHING_READ, RunDesk
-from outlived.supervisor.past import Past
 from outlived.supervisor.judge import LOST, End, Leave, Release, judge
+from outlived.supervisor.limits import set_limits, within_limits
+from outlived.supervisor.past import Past
 from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.steps import Memory, Steps
 from outlived.supervisor.stop import apply_stop
@@ -46,6 +47,7 @@ HELD_UP_SECONDS = 0.1
 def launch(supervisor: Supervisor, spec: RunSpec, run: wire.Run) -> None:
     """The run is ours since this very commit: register it and start its task, without a checkpoint between."""
     active = supervisor.registry.enter(run.id)
+    set_limits(supervisor, active, spec.agent)
     if supervisor.draining.is_set():
         active.cancel(Cause.SHUTDOWN)
     name = f"run {run.id}"
@@ -61,7 +63,7 @@ async def execute(
         desk = open_desk(supervisor, spec, run, active)
         agent = pick_agent(supervisor, spec.agent, spec.command)
         note_leavable(active, agent, spec)
-        begin = partial(_begin, supervisor, agent, desk, run, committed_at)
+        begin = partial(_begin, supervisor, active, agent, desk, run, committed_at)
         return await watch_performance(supervisor, active, desk, begin)
 
     log.info("run started", run_id=run.id, chat_id=run.chat_id, agent=run.agent)
@@ -149,7 +151,7 @@ def pick_agent(supervisor: Supervisor, name: str | None, command: list[str] | No
     if name is not None:
         return supervisor.agents[name]
     assert command is not None
-    return CommandAgent(command)
+    return CommandAgent(command, inherit=tuple(supervisor.settings.run.inherit_env))
 
 
 def note_leavable(active: Active, agent: Agent, spec: RunSpec) -> None:
@@ -159,7 +161,7 @@ def note_leavable(active: Active, agent: Agent, spec: RunSpec) -> None:
 
 
 async def _begin(
-    supervisor: Supervisor, agent: Agent, desk: RunDesk, run: wire.Run, committed_at: float
+    supervisor: Supervisor, active: Active, agent: Agent, desk: RunDesk, run: wire.Run, committed_at: float
 ) -> None:
     """Say that the attempt begins, and let its agent work."""
     if read_clock() - committed_at > HELD_UP_SECONDS:
@@ -168,7 +170,8 @@ async def _begin(
     if run.started_at is None:  # else its claim has said so
         data = {"attempt": run.attempt, "owner": run.owner, "epoch": run.epoch}
         supervisor.journal.append_nowait(run.id, Entry(Fact.STARTED.value, data))
-    await agent.perform(desk)
+    with within_limits(supervisor, active):
+        await agent.perform(desk)
 
 
 async def watch_performance(
@@ -190,7 +193,15 @@ async def watch_performance(
             raise cancelled
     if _find(raised, OwnershipLost) is not None and not supervisor.journal.owns(active.run_id):
         active.cancel(Cause.LOST)
-    return End(scope.cancelled_caught, active.cause, raised, desk.ended, desk.own_error, adopted)
+    return End(
+        scope.cancelled_caught,
+        active.cause,
+        raised,
+        desk.ended,
+        desk.own_error,
+        adopted=adopted,
+        limit=active.limit,
+    )
 
 
 def _is_cancelled() -> bool:

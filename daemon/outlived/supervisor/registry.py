@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import Any
 
 import attrs
 import trio
 
+from outlived.rules.limits import NO_LIMITS, Limits
 from outlived.store.owners import StopMark
+from outlived.supervisor.pulse import Pulse
 
 
 class Cause(Enum):
@@ -27,12 +30,16 @@ class Cause(Enum):
     DISTRUST = "this owner could not renew its lease"
     LEAVE = "the daemon stops, and leaves the run to the next one"
     LOST = "another owner has the run"
+    LIMIT = "it reached one of its limits"
 
 
 @attrs.define(eq=False)
 class Active:
     """One run of ours. ``mark``: the stop it was asked for; ``hurry``: its agent gets no (more) grace; ``leavable``: its
     agent is a command that may be left to the next daemon; ``what`` and ``pid`` say which, for people.
+
+    ``limit``: the error of the one of its ``limits`` that it reached; ``elapsed_seconds``: what its attempt took at
+    another daemon; ``pulse``: when its agent last did something, if that is limited.
     """
 
     run_id: str
@@ -43,6 +50,10 @@ class Active:
     leavable: bool = False
     what: str = ""
     pid: int | None = None
+    limits: Limits = NO_LIMITS
+    elapsed_seconds: float = 0.0
+    pulse: Pulse | None = None
+    limit: dict[str, Any] | None = None
 
     def cancel(self, cause: Cause) -> None:
         """Cancel the agent. A lost ownership leaves it no grace."""
@@ -51,6 +62,12 @@ class Active:
         if self.cause is Cause.LOST:
             self.hurry.set()
         self.scope.cancel()
+
+    def exceed(self, limit: dict[str, Any]) -> None:
+        """Cancel the agent: it reached a limit. Whoever asked for its end before has asked first."""
+        if self.limit is None:
+            self.limit = limit
+        self.cancel(Cause.LIMIT)
 
     def force(self) -> None:
         """Cancel the agent, or end the grace it was given."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from outlive import wire
 from outlived import __version__, processes
+from outlived.containment import Containment
 from outlived.journal.items import MAX_DELTA_CHARS
 from outlived.server.credentials import read_user
 from outlived.server.session import LINGER_SECONDS, Call, Session
@@ -35,6 +36,7 @@ async def info(session: Session, params: wire.NoParams, call: Call) -> wire.Serv
         ],
         peer=wire.PeerInfo(caller.uid, caller.gid, read_user(caller.uid)),
         workspaces=None,
+        containment=_describe_containment(supervisor.workshop.containment),
     )
 
 
@@ -54,6 +56,16 @@ def _read_state(session: Session) -> Literal["serving", "draining", "degraded"]:
 def is_degraded(supervisor: Supervisor) -> bool:
     """Whether the database is away, or was for so long that nothing of this daemon is certain."""
     return supervisor.journal.degraded or supervisor.journal.lost.is_set() or not supervisor.trust.holds
+
+
+def _describe_containment(containment: Containment) -> wire.Containment:
+    return wire.Containment(
+        cgroups=containment.cgroups is not None,
+        controllers=containment.controllers,
+        kill=containment.kill,
+        memory=containment.memory,
+        pids=containment.pids,
+    )
 
 
 def _list_limits(session: Session) -> dict[str, int]:
