@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -100,3 +101,23 @@ async def time_out(desk):
         await desk.emit_text("timed out")
     async with asyncio.TaskGroup() as group:
         group.create_task(desk.emit_text(", together"))
+
+
+async def query(desk):
+    """Talk to a database by a library that has taken functions of asyncio by name."""
+    import psycopg
+
+    connection = await psycopg.AsyncConnection.connect(desk.assignment.metadata["dsn"])
+    async with connection:
+        cursor = await connection.execute("SELECT 6 * 7")
+        [(found,)] = await cursor.fetchall()
+    await desk.emit_text(str(found))
+
+
+async def remember(desk):
+    await desk.emit_text(" | ".join(message.content for message in desk.history))
+
+
+async def block(desk):
+    await asyncio.sleep(0)
+    time.sleep(0.4)  # noqa: ASYNC251 - that is the point

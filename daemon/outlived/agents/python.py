@@ -83,8 +83,8 @@ class PythonProcess(CommandAgent):
         except (OSError, subprocess.TimeoutExpired) as error:
             raise AgentBroken(f"cannot import {self.command[-1]}: {error}") from error
         if done.returncode != 0:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or ["it did not say why"]
-            raise AgentBroken(f"cannot import {self.command[-1]}: {said[-1]}")
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise AgentBroken(said[-1] if said else f"cannot import {self.command[-1]}: it did not say why")
 
 
 def isolate(target: str, flavour: Flavour | None, **command: object) -> PythonProcess:
