@@ -1,5 +1,7 @@
 """Limits of time: whatever kind of agent a run has, it ends in time, says which limit it was, and nobody else notices."""
 
+from pathlib import Path
+
 import attrs
 import pytest
 import trio
@@ -17,6 +19,7 @@ from outlived.supervisor.stop import apply_stop
 from tests.support.history import assert_history
 from tests.support.house import FAST, open_house
 from tests.support.locks import wait_for
+from tests.support.workshops import make_workshop
 
 MARK = StopMark("2020-01-01T00:00:00.000000Z", "enough", "uid:7")
 
@@ -156,7 +159,13 @@ async def test_whatever_an_agent_does_at_its_desk_is_no_idleness(autojump_clock,
     journal = Stuck()
     journal.room.set()
     active = Active("run", pulse=Pulse(journal))
-    desk = RunDesk(Assignment("run", "default", "chat", 1, "", {}), journal, active, 5.0)
+    desk = RunDesk(
+        Assignment("run", "default", "chat", 1, "", {}),
+        journal,
+        active,
+        5.0,
+        workshop=make_workshop(Path("/nowhere")),
+    )
     await trio.sleep(100)
     assert active.pulse.silent_seconds == 100
     await do(desk)
