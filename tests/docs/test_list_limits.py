@@ -8,7 +8,7 @@ import attrs
 
 from outlive import wire
 from outlived import cgroups, processes
-from outlived.agents import command
+from outlived.agents import spool
 from outlived.journal import hub, items, tail, writer
 from outlived.rules import result
 from outlived.server import outbox, session
@@ -96,7 +96,7 @@ LIMITS = {
     "processes and threads of a command": f"{unless(AgentSettings, 'max_pids')} `[agents.NAME] max_pids`",
     "killing what is in a run's cgroup": seconds(cgroups.KILL_SECONDS),
     "looking for what a run has left, and killing it": f"{processes.KILL_ROUNDS} rounds, twice",
-    "one read of a command's output": size(command.READ_BYTES),
+    "one read of a command's output": size(spool.READ_BYTES),
 }
 
 
