@@ -77,6 +77,9 @@ def test_everything_can_be_set(file):
         [agents.p]
         kind = "python"
         target = "package.module:name.attribute"
+        [workspaces.team-a]
+        users = ["root", 1000]
+        groups = [0]
         """,
     )
     assert attrs.asdict(settings) == {
@@ -106,6 +109,7 @@ def test_everything_can_be_set(file):
                 "env": {},
             },
         },
+        "workspaces": {"team-a": {"users": ["root", 1000], "groups": [0]}},
     }
 
 

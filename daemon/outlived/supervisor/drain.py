@@ -26,13 +26,17 @@ SETTLE_SECONDS = 10.0
 KILL_SECONDS = 15.0
 
 
-async def drain(supervisor: Supervisor, hurry: trio.Event) -> bool:
-    """End every run; True if all of them are settled. ``hurry`` is set by a second request to stop."""
+async def drain(supervisor: Supervisor, hurry: trio.Event, drain_seconds: float | None = None) -> bool:
+    """End every run; True if all of them are settled. ``hurry`` is set by a second request to stop.
+
+    ``drain_seconds``: how long runs may go on, if not as configured.
+    """
     supervisor.draining.set()
     settings = supervisor.settings.run
-    log.info("draining", runs=len(supervisor.registry), drain_seconds=settings.drain_seconds)
+    seconds = settings.drain_seconds if drain_seconds is None else drain_seconds
+    log.info("draining", runs=len(supervisor.registry), drain_seconds=seconds)
     registry = supervisor.registry
-    await _wait_unless(hurry, settings.drain_seconds, registry.wait_empty)
+    await _wait_unless(hurry, seconds, registry.wait_empty)
     if not hurry.is_set():
         registry.cancel_all(Cause.SHUTDOWN)
         await _wait_unless(hurry, settings.grace_seconds + KILL_SECONDS, registry.wait_performed)
