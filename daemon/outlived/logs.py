@@ -2,6 +2,7 @@
 
 A leaf. 1. Human lines on a terminal; under systemd entries of the journal with fields of their own (``RUN_ID=``,
 ``CHAT_ID=``, ``PRIORITY=``); JSON on stderr elsewhere. 2. No input or output text of runs at info level or above.
+   What is logged by a run's own task carries its id and chat (``execute.py`` binds them).
 3. A sentence that comes again and again is said ``OFTEN`` times in ``WINDOW_SECONDS``; how often it was not said is told
 with the next one. Nothing that a client does can make the log grow without bound. 4. Logging never stops the daemon.
 
@@ -137,7 +138,12 @@ def open_logs(*, to_journal: bool = False) -> None:
             structlog.processors.JSONRenderer(_render_json),
         ]
     structlog.configure(
-        processors=[structlog.processors.add_log_level, Limiter(), *renderers],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            Limiter(),
+            *renderers,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: _ToJournal(journal) if journal is not None else _Stderr(),
         cache_logger_on_first_use=True,

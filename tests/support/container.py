@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from pathlib import Path
 from typing import Self
@@ -61,6 +60,27 @@ def _overlay(place: Path):
         _unmount(layer)
 
 
+@contextlib.contextmanager
+def _own_cgroups(name: str):
+    """A cgroup for one container: two that boot in the same would take each other's."""
+    here = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    made = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mounted, kind, options, *_ = line.split()
+        if kind == "cgroup2" or "name=systemd" in options.split(","):
+            path = here.get("" if kind == "cgroup2" else "name=systemd", "/")
+            made.append(Path(mounted) / path.lstrip("/") / name)
+    for group in made:
+        group.mkdir()
+    try:
+        yield made
+    finally:
+        for group in made:
+            for folder, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+
+
 def _unmount(path: Path) -> None:
     if subprocess.run(["umount", path], check=False, capture_output=True).returncode != 0:
         subprocess.run(["umount", "-l", path], check=False, capture_output=True)
@@ -92,14 +112,16 @@ class Container:
 
     def _boot(self, place: Path) -> None:
         log = place / "nspawn.log"
+        groups = self._stack.enter_context(_own_cgroups(place.name))
+        enter = "".join(f"echo $$ >{group}/cgroup.procs; " for group in groups)
         with log.open("wb") as said:
             nspawn = subprocess.Popen(
-                ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", self.root, "-M", place.name,
+                ["sh", "-c", f'{enter}exec "$@"', "sh", "systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", self.root, "-M", place.name,
                  "--console=pipe", "-b", "--", "--unit=basic.target"],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )  # fmt: skip
-        self._stack.callback(_end, nspawn)
+        self._stack.callback(self._end, nspawn)
 
         def is_up() -> bool:
             assert nspawn.poll() is None, f"the container ended: {log.read_text(errors='replace')}"
@@ -110,13 +132,25 @@ class Container:
 
         wait_until(is_up, BOOT_SECONDS, "systemd has come up in the container")
 
+    def _end(self, nspawn: subprocess.Popen[bytes]) -> None:
+        """With its PID 1 every process inside is gone; nothing of it is worth an orderly end."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._leader:
+                os.kill(self._leader, signal.SIGKILL)
+            nspawn.wait(END_SECONDS)
+        if nspawn.poll() is None:
+            os.killpg(nspawn.pid, signal.SIGKILL)
+            nspawn.wait(END_SECONDS)
+
     def command(self, script: str, **environment: str) -> list[str]:
         """The command that runs a shell script inside, as root."""
         inside = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **environment}
         words = [f"{name}={value}" for name, value in inside.items()]
         return ["nsenter", "-t", str(self._leader), "-a", "env", "-i", *words, "sh", "-c", script]
 
-    def try_run(self, script: str, seconds: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+    def try_run(
+        self, script: str, seconds: float = 60, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a shell script inside, whatever its end."""
         return subprocess.run(
             self.command(script, **environment),
@@ -143,6 +177,10 @@ class Container:
         file.write_text(text)
         file.chmod(mode)
 
+    def outside(self, path: str) -> Path:
+        """A file inside, as it is reached from here, mounts and sockets too."""
+        return Path(f"/proc/{self._leader}/root{path}")
+
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Properties of a unit."""
         lines = self.run(f"systemctl show {unit} -p {','.join(properties)}").splitlines()
@@ -152,14 +190,3 @@ class Container:
         """Lines of the journal, as they read to a person."""
         when = "" if since is None else f"--since=@{since:.6f}"
         return self.run(f"journalctl --sync; journalctl -q --no-pager -o short-precise {when} {matches}")
-
-
-def _end(nspawn: subprocess.Popen[bytes]) -> None:
-    """Power off, and be sure of it."""
-    nspawn.terminate()  # nspawn asks its PID 1 to power off
-    deadline = time.monotonic() + END_SECONDS
-    while nspawn.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if nspawn.poll() is None:
-        os.killpg(nspawn.pid, signal.SIGKILL)
-    nspawn.wait(10)

@@ -14,6 +14,7 @@ import math
 
 import structlog
 import trio
+from structlog.contextvars import bind_contextvars
 
 from outlive import wire
 from outlived.agents import Agent, Assignment
@@ -51,8 +52,9 @@ async def execute(
     supervisor: Supervisor, spec: RunSpec, run: wire.Run, active: Active, committed_at: float
 ) -> None:
     """The run's task. ``committed_at``: when the run became ours."""
+    bind_contextvars(run_id=run.id, chat_id=run.chat_id)  # whatever is logged from here on is this run's
     try:
-        log.info("run started", run_id=run.id, chat_id=run.chat_id, agent=run.agent)
+        log.info("run started", agent=run.agent)
         desk = _open_desk(supervisor, spec, run, active)
         agent = pick_agent(supervisor, spec.agent, spec.command)
         end = await _perform(supervisor, agent, desk, run, active, committed_at)
