@@ -53,6 +53,9 @@ class Journal:
             return True
         return False
 
+    def close(self) -> None:
+        self._sock.close()
+
     def send(self, fields: Mapping[str, str]) -> bool:
         """Hand an entry over; False if it is lost."""
         if self.lost:

@@ -123,6 +123,7 @@ def open_logs(*, to_journal: bool = False) -> None:
     on_terminal = sys.stderr.isatty()
     journal = Journal() if to_journal else None
     if journal is not None and not journal.is_there():
+        journal.close()
         journal = None
     if journal is not None:
         renderers: list[Any] = [structlog.processors.format_exc_info, _write_fields]

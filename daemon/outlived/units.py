@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="add one of the examples: sandboxing-agents, survive-restarts, database-credential, dynamic-user",
+        help="add one of the examples: survive-restarts, sandboxing-agents, database-credential, dynamic-user",
     )
 
 
@@ -123,10 +123,11 @@ def make_plan(program: Path, user: bool, root: Path | None, drop_ins: list[str])
     else:
         places = {source / name: below / place for name, place in _SYSTEM.items()}
         edited = below / "etc/systemd/system/outlived.service.d"
+    examples = source / ("user/drop-ins" if user else "drop-ins")
     for name in drop_ins:
-        example = source / "drop-ins" / f"{name}.conf"
+        example = examples / f"{name}.conf"
         if not example.is_file():
-            known = ", ".join(sorted(each.stem for each in (source / "drop-ins").glob("*.conf")))
+            known = ", ".join(sorted(each.stem for each in examples.glob("*.conf")))
             raise UnitsRefused(f"cannot add drop-in {name}: there is none; there are: {known}")
         places[example] = edited
     files = {place / file.name: _fit(file.read_text("utf-8"), program) for file, place in places.items()}
