@@ -136,6 +136,7 @@ async def test_the_watchdog_is_fed_at_a_third(ear, autojump_clock):
         await trio.sleep(11)
         assert hear_all(heard) == ["WATCHDOG=1"] * 6
         with manager.taking_time():
+            assert hear_all(heard) == ["EXTEND_TIMEOUT_USEC=30000000"]
             await trio.sleep(2)
         assert hear_all(heard) == ["WATCHDOG=1\nEXTEND_TIMEOUT_USEC=30000000"]
         await trio.sleep(2)
@@ -149,9 +150,9 @@ async def test_without_a_watchdog_only_time_is_asked_for(ear, autojump_clock):
     manager = Manager(path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(manager.attend)
-        await trio.sleep(18)
+        await trio.sleep(19)
         assert hear_all(heard) == []
         with manager.taking_time():
-            await trio.sleep(5)
-        assert hear_all(heard) == ["EXTEND_TIMEOUT_USEC=30000000"]
+            await trio.sleep(4)
+        assert hear_all(heard) == ["EXTEND_TIMEOUT_USEC=30000000"] * 3
         nursery.cancel_scope.cancel()

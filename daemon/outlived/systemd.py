@@ -26,8 +26,9 @@ import trio
 
 FIRST_FD = 3
 TELL_SECONDS = 5.0
-EXTENSION_SECONDS = 30.0
-LOOK_SECONDS = 5.0
+EXTENSION_SECONDS = 30
+LOOK_SECONDS = 2.0
+_EXTEND = f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}"
 
 _SPOKEN_FOR = (
     "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID",
@@ -164,6 +165,7 @@ class Manager:
     def taking_time(self) -> Iterator[None]:
         """Around what may take longer than the unit's timeout allows, and has bounds of its own."""
         self._patience += 1
+        self.tell_nowait(_EXTEND)
         try:
             yield
         finally:
@@ -179,7 +181,7 @@ class Manager:
         while True:
             words = [] if self.watchdog_seconds is None else ["WATCHDOG=1"]
             if self._patience:
-                words.append(f"EXTEND_TIMEOUT_USEC={int(EXTENSION_SECONDS * 1e6)}")
+                words.append(_EXTEND)
             if words:
                 self.tell_nowait(*words)
             await trio.sleep(pause)
