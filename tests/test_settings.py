@@ -65,6 +65,10 @@ def test_everything_can_be_set(file):
         drain_seconds = 0.5
         on_stop = "drain"
         max_attempts = 7
+        wall_seconds = 3600
+        idle_seconds = 60
+        cgroups = "off"
+        inherit_env = ["A_*"]
         [events]
         retention_days = 0
         [agents.a-1_b]
@@ -74,6 +78,11 @@ def test_everything_can_be_set(file):
         format = "text"
         cwd = "/"
         env = { A = "1" }
+        inherit_env = ["B"]
+        wall_seconds = 0
+        idle_seconds = 1.5
+        max_memory = "512M"
+        max_pids = 100
         [agents.p]
         kind = "python"
         target = "package.module:name.attribute"
@@ -87,7 +96,16 @@ def test_everything_can_be_set(file):
         "store": {"database": "host=/tmp", "state_dir": "/var/lib/x", "max_message_bytes": 2048},
         "owner": {"lease_seconds": 9.0, "heartbeat_seconds": 1.5},
         "sweep": {"interval_seconds": 2.0, "backstop_seconds": 3.0},
-        "run": {"grace_seconds": 0.0, "drain_seconds": 0.5, "on_stop": "drain", "max_attempts": 7},
+        "run": {
+            "grace_seconds": 0.0,
+            "drain_seconds": 0.5,
+            "on_stop": "drain",
+            "max_attempts": 7,
+            "wall_seconds": 3600.0,
+            "idle_seconds": 60.0,
+            "cgroups": "off",
+            "inherit_env": ["A_*"],
+        },
         "events": {"retention_days": 0.0},
         "agents": {
             "a-1_b": {
@@ -98,6 +116,11 @@ def test_everything_can_be_set(file):
                 "target": None,
                 "cwd": "/",
                 "env": {"A": "1"},
+                "inherit_env": ["A_*", "B"],
+                "wall_seconds": 0.0,
+                "idle_seconds": 1.5,
+                "max_memory": "512M",
+                "max_pids": 100,
             },
             "p": {
                 "kind": "python",
@@ -107,6 +130,11 @@ def test_everything_can_be_set(file):
                 "target": "package.module:name.attribute",
                 "cwd": None,
                 "env": {},
+                "inherit_env": ["A_*"],
+                "wall_seconds": None,
+                "idle_seconds": None,
+                "max_memory": None,
+                "max_pids": None,
             },
         },
         "workspaces": {"team-a": {"users": ["root", 1000], "groups": [0]}},
@@ -153,6 +181,34 @@ REFUSED = {
     "a mode that is none": ('[server]\nsocket_mode = "999"', "server.socket_mode", "regex"),
     "a mode with a line break": ('[server]\nsocket_mode = "600\\n"', "server.socket_mode", "regex"),
     "a choice that is none": ('[run]\non_stop = "kill"', "run.on_stop", "Invalid enum value 'kill'"),
+    "another choice that is none": ('[run]\ncgroups = "on"', "run.cgroups", "Invalid enum value 'on'"),
+    "a limit that is none": ("[run]\nwall_seconds = -1", "run.wall_seconds", ">= 0"),
+    "a memory of another unit": (
+        '[agents.a]\nkind = "command"\ncommand = ["x"]\nmax_memory = "5T"',
+        "agents.a.max_memory",
+        "regex",
+    ),
+    "a memory that no shell would fit in": (
+        '[agents.a]\nkind = "command"\ncommand = ["x"]\nmax_memory = "16383K"',
+        "agents.a.max_memory",
+        "less than 16M",
+    ),
+    "a memory for what lives in the daemon": (
+        '[agents.a]\nkind = "python"\ntarget = "a:b"\nmax_memory = "1G"',
+        "agents.a.max_memory",
+        "own process",
+    ),
+    "no processes": (
+        '[agents.a]\nkind = "command"\ncommand = ["x"]\nmax_pids = 1',
+        "agents.a.max_pids",
+        ">= 2",
+    ),
+    "an inherited variable with a value": ('[run]\ninherit_env = ["A=1"]', "run.inherit_env[0]", "regex"),
+    "an inherited variable with a star inside": (
+        '[agents.a]\nkind = "command"\ncommand = ["x"]\ninherit_env = ["A*B"]',
+        "agents.a.inherit_env[0]",
+        "regex",
+    ),
     "a slow heart": (
         "[owner]\nlease_seconds = 10\nheartbeat_seconds = 6",
         "owner.heartbeat_seconds",

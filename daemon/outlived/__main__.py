@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import attrs
+
 from outlive.places import socket_path, state_directory, usual_config
 from outlived import __version__
 from outlived.settings import Settings, SettingsRefused, read_settings
@@ -83,6 +85,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             help="TOML settings (default: $OUTLIVED_CONFIG, else ~/.config/outlived/outlived.toml if it is there)",
         )
     serve.add_argument("--socket", metavar="PATH", help="where to listen (default: $OUTLIVE_SOCKET)")
+    serve.add_argument(
+        "--personal",
+        action="store_true",
+        help="as `outlive` starts it: commands are left running when it stops, unless the configuration says otherwise",
+    )
     for command in (serve, fsck):
         command.add_argument(
             "--state-dir", metavar="DIR", help="where state lies (default: $OUTLIVED_STATE_DIR)"
@@ -134,6 +141,7 @@ def _serve(settings: Settings, options: argparse.Namespace, config: Path | None,
         del os.environ[name]  # started from within a run, the daemon is no part of it
     open_logs(to_journal=handed.to_journal)
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where we stood
+    settings = _resolve(settings, options)
     try:
         place = _find_place(settings, options, handed)
     except (ValueError, OSError, *REFUSALS) as error:
@@ -141,11 +149,10 @@ def _serve(settings: Settings, options: argparse.Namespace, config: Path | None,
     _calm_collector()
     _return_large_blocks()
     _raise_file_limit()
+    read = partial(_read_again, config, options)
     manager = Manager(handed.notify_socket, handed.watchdog_seconds)
     try:
-        clean = trio.run(
-            live, settings, place, partial(read_settings, config), manager, strict_exception_groups=True
-        )
+        clean = trio.run(live, settings, place, read, manager, strict_exception_groups=True)
     except REFUSALS as error:
         return _complain(error)
     except BaseExceptionGroup as group:
@@ -154,6 +161,16 @@ def _serve(settings: Settings, options: argparse.Namespace, config: Path | None,
             raise
         return _complain(_first(known))
     return 0 if clean else 1
+
+
+def _resolve(settings: Settings, options: argparse.Namespace) -> Settings:
+    """The settings, where they say nothing and the way of starting does."""
+    on_stop = settings.run.on_stop or ("leave" if options.personal else "drain")
+    return attrs.evolve(settings, run=attrs.evolve(settings.run, on_stop=on_stop))
+
+
+def _read_again(config: Path | None, options: argparse.Namespace) -> Settings:
+    return _resolve(read_settings(config), options)
 
 
 def _find_place(settings: Settings, options: argparse.Namespace, handed: Handed) -> Place:

@@ -22,8 +22,11 @@ import attrs
 import structlog
 import trio
 
+from outlive.left import LeftRun, forget_left, write_left
 from outlived import __version__
 from outlived.agents.table import open_agents
+from outlived.agents.watch import SpoolWatch
+from outlived.agents.workshop import Workshop
 from outlived.bell import Bell
 from outlived.chores.drainer import drain_when_told
 from outlived.chores.heartbeat import beat
@@ -32,6 +35,7 @@ from outlived.chores.pruner import prune
 from outlived.chores.reloader import reload_when_told
 from outlived.chores.report import describe, report
 from outlived.chores.sweeper import sweep, sweep_all
+from outlived.containment import open_containment
 from outlived.home import HomeRefused, open_home
 from outlived.journal.elsewhere import watch_elsewhere
 from outlived.journal.hub import Hub
@@ -148,7 +152,7 @@ async def _live(settings: Settings, place: Place, ears: Ears) -> bool:
                     sole_owner=embedded is not None,
                     started_at=write_time(datetime.now(UTC)),
                 )
-                return await _live_here(settings, home, store, embedded, sock, services, ears)
+                return await _live_here(settings, place, home, store, embedded, sock, services, ears)
             finally:
                 services.cancel_scope.cancel()
                 store.close()
@@ -176,6 +180,7 @@ async def _open_database(place: Place, manager: Manager) -> AsyncIterator[tuple[
 
 async def _live_here(
     settings: Settings,
+    place: Place,
     home: Home,
     store: Store,
     embedded: Embedded | None,
@@ -184,7 +189,7 @@ async def _live_here(
     ears: Ears,
 ) -> bool:
     """Open the rooms above the store, live, and close them again."""
-    hub = Hub()
+    hub, workshop = Hub(), _open_workshop(settings, place)
     journal = Journal(
         store.journal,
         hub,
@@ -203,12 +208,15 @@ async def _live_here(
             registry=Registry(),
             trust=Trust(settings.owner.lease_seconds, lambda: embedded is not None and embedded.known_down),
             nursery=runs,
+            workshop=workshop,
         )
+        services.start_soon(keep, "spool watch", workshop.watch.run)
         services.start_soon(keep, "loop watch", supervisor.loop.watch)
         await begin_term(supervisor)
         services.start_soon(keep_or_break, "journal", journal.run)
         services.start_soon(keep, "heartbeat", partial(beat, supervisor))
         await sweep_all(supervisor)
+        forget_left(place.state_dir)
         services.start_soon(keep, "term watch", partial(watch_term, supervisor))
         services.start_soon(keep, "sweeper", partial(sweep, supervisor))
         services.start_soon(keep, "pruner", partial(prune, supervisor))
@@ -221,7 +229,28 @@ async def _live_here(
         clean = await _serve(supervisor, sock, ears)
         runs.cancel_scope.cancel()
     await _retire(supervisor)
+    _note_left(supervisor, place)
     return clean
+
+
+def _open_workshop(settings: Settings, place: Place) -> Workshop:
+    return Workshop(
+        root=place.state_dir / "spool",
+        watch=SpoolWatch(),
+        containment=open_containment(settings.run.cgroups),
+        max_spool_bytes=settings.run.max_spool_bytes,
+        on_full=settings.run.on_full_spool,
+    )
+
+
+def _note_left(supervisor: Supervisor, place: Place) -> None:
+    left = [LeftRun(active.run_id, active.what, active.pid) for active in supervisor.registry.left]
+    if not left:
+        return
+    try:
+        write_left(place.state_dir, left)
+    except OSError as error:
+        log.warning("cannot write down what was left running", reason=str(error))
 
 
 async def _serve(supervisor: Supervisor, sock: trio.socket.SocketType, ears: Ears) -> bool:

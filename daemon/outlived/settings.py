@@ -22,6 +22,13 @@ from outlive.strict_json import convert_params
 T = TypeVar("T", bound=attrs.AttrsInstance)
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
+LimitSeconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+Pattern = Annotated[str, Meta(pattern=r"^([^=*]+\*?|\*)$(?!\n)")]
+"""A variable's name, or the beginning of names and a star."""
+MIN_MEMORY = 16 << 20
+Memory = (
+    Annotated[int, Meta(ge=MIN_MEMORY, le=1 << 50)] | Annotated[str, Meta(pattern=r"^[0-9]{1,9}[KMG]$(?!\n)")]
+)
 
 
 class SettingsRefused(Exception):
@@ -65,12 +72,28 @@ class SweepSettings:
 
 @attrs.frozen
 class RunSettings:
-    """``[run]``: how runs end when they are made to; how many attempts a resumed run may lose with their owners."""
+    """``[run]``: how runs end when they are made to; how many attempts a resumed run may lose with their owners.
+
+    ``on_stop``: what becomes of commands when the daemon stops; None is "leave" for a daemon that ``outlive`` started by
+    itself, else "drain". ``adopt``: whether the next daemon goes on with them; ``adopt_seconds``: how long after the
+    lease other homes leave them to it (0: they do not). ``max_spool_bytes``: what a command may have said that is not
+    durable yet; ``on_full_spool``: whether one that says more is held up, or fails.
+    ``wall_seconds, idle_seconds``: limits of every run whose agent has none of its own; 0 is none. ``cgroups``: whether
+    runs get cgroups where that is possible. ``inherit_env``: variables that every command gets from the daemon.
+    """
 
     grace_seconds: SecondsOrNone = 10.0
     drain_seconds: SecondsOrNone = 5.0
-    on_stop: Literal["drain", "leave"] = "drain"
+    on_stop: Literal["drain", "leave"] | None = None
+    adopt: bool = True
+    adopt_seconds: SecondsOrNone = 120.0
+    max_spool_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 64 << 20
+    on_full_spool: Literal["slow", "fail"] = "slow"
     max_attempts: Annotated[int, Meta(ge=1, le=1_000_000)] = 3
+    wall_seconds: LimitSeconds = 0.0
+    idle_seconds: LimitSeconds = 0.0
+    cgroups: Literal["auto", "off"] = "auto"
+    inherit_env: list[Pattern] = attrs.Factory(list)
 
 
 @attrs.frozen
@@ -82,15 +105,30 @@ class EventSettings:
 
 @attrs.frozen
 class AgentSettings:
-    """``[agents.NAME]``: an agent that clients may name."""
+    """``[agents.NAME]``: an agent that clients may name. Of its limits, 0 is none, whatever ``[run]`` says.
+
+    ``inherit_env`` holds those of ``[run]``, too.
+    """
 
     kind: Literal["command", "python"]
     description: str = ""
     command: Annotated[list[str], Meta(min_length=1)] | None = None
-    format: Literal["text"] = "text"
+    format: Literal["text", "jsonl", "codex", "opencode", "claude"] = "text"
     target: Annotated[str, Meta(pattern=r"^[\w.]+:[\w.]+$(?!\n)")] | None = None
     cwd: str | None = None
     env: dict[str, str] = attrs.Factory(dict)
+    inherit_env: list[Pattern] = attrs.Factory(list)
+    wall_seconds: LimitSeconds | None = None
+    idle_seconds: LimitSeconds | None = None
+    max_memory: Memory | None = None
+    max_pids: Annotated[int, Meta(ge=2, le=4_194_304)] | None = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """``max_memory``: a number of bytes, or one with K, M or G."""
+        if isinstance(self.max_memory, str):
+            return int(self.max_memory[:-1]) << {"K": 10, "M": 20, "G": 30}[self.max_memory[-1]]
+        return self.max_memory
 
 
 @attrs.frozen
@@ -158,6 +196,9 @@ def _check(path: Path, raw: dict[str, Any]) -> Settings:
             raise _refusal(path, f"workspaces.{name}", "a name has 1 to 64 of A-Z a-z 0-9 . _ : @ / -")
         members = _read_section(path, f"workspaces.{name}", values, WorkspaceSettings)
         found.setdefault("workspaces", {})[name] = members
+    shared = found.get("run", RunSettings()).inherit_env
+    for name, agent in found.get("agents", {}).items():
+        found["agents"][name] = attrs.evolve(agent, inherit_env=[*shared, *agent.inherit_env])
     settings = Settings(**found)
     if settings.owner.heartbeat_seconds * 2 > settings.owner.lease_seconds:
         beat, lease = settings.owner.heartbeat_seconds, settings.owner.lease_seconds
@@ -213,6 +254,13 @@ def _read_agent(path: Path, name: str, values: Any) -> AgentSettings:
         raise _refusal(path, f"agents.{name}.{needed}", f"kind {agent.kind!r} needs it")
     if getattr(agent, other) is not None:
         raise _refusal(path, f"agents.{name}.{other}", f"kind {agent.kind!r} has no use for it")
+    for field in ("max_memory", "max_pids"):
+        if agent.kind == "python" and getattr(agent, field) is not None:
+            raise _refusal(
+                path, f"agents.{name}.{field}", "an agent in the daemon's own process has no such limit"
+            )
+    if agent.memory_bytes is not None and agent.memory_bytes < MIN_MEMORY:
+        raise _refusal(path, f"agents.{name}.max_memory", f"it is less than {MIN_MEMORY >> 20}M")
     for variable in agent.env:
         if not variable or "=" in variable:
             raise _refusal(path, f"agents.{name}.env", f"{variable!r} is no name: it is empty or holds '='")

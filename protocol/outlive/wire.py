@@ -53,6 +53,7 @@ MessageStatus = Literal["streaming", "completed", "failed", "aborted"]
 ServerState = Literal["serving", "draining", "degraded"]
 OwnerState = Literal["living", "expired", "dead"]
 DatabaseState = Literal["ok", "degraded"]
+LimitHolder = Literal["cgroup", "rlimit", "none"]
 TailEndReason = Literal["settled", "unsubscribed", "caught_up", "draining", "cursor_expired"]
 ErrorCode = Literal[
     "exit_status", "signal", "exception", "owner_lost", "too_many_attempts", "nondeterminism", "process_lost",
@@ -64,6 +65,7 @@ _ERROR_FIELDS = {
     "exit_status": {"type": "integer"},
     "signal": {"type": "string"},
     "exception": {"type": "string"},
+    "limit": {"type": "string"},
 }
 RunError = Annotated[
     dict[str, Any], Meta(extra_json_schema={"properties": _ERROR_FIELDS, "required": ["code", "message"]})
@@ -355,8 +357,21 @@ class CancelRequestParams:
 
 
 @attrs.frozen(slots=False)
+class Containment:
+    """What a daemon can hold the processes of its runs with. ``controllers``: those that set limits for its cgroups."""
+
+    cgroups: Annotated[bool, Meta(description="whether each run has a cgroup of its own")]
+    controllers: list[str]
+    kill: Annotated[
+        Literal["cgroup", "descendants"], Meta(description="what finds the processes that a run leaves")
+    ]
+    memory: Annotated[LimitHolder, Meta(description="what holds an agent's max_memory")]
+    pids: Annotated[LimitHolder, Meta(description="what holds an agent's max_pids; none: it is not held")]
+
+
+@attrs.frozen(slots=False)
 class ServerInfo:
-    """Who answers, what it allows, and which agents it has."""
+    """Who answers, what it allows, and which agents it has. An older daemon does not say its ``containment``."""
 
     name: str
     version: str
@@ -370,6 +385,7 @@ class ServerInfo:
     agents: list[AgentInfo]
     peer: PeerInfo
     workspaces: list[str] | None
+    containment: Containment | None = None
 
 
 @attrs.frozen(slots=False)

@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 
+import attrs
 import pytest
 import trio
 from hypothesis import given, settings
@@ -12,14 +13,16 @@ from hypothesis import strategies as st
 from outlived import processes
 from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused
 from outlived.agents import command as room
-from outlived.agents.command import READ_BYTES, CommandAgent, read_exit
+from outlived.agents.command import CommandAgent
+from outlived.agents.program import read_exit
 from tests.support.desk import RememberingDesk, make_desk, perform
 from tests.support.locks import wait_for
-from tests.support.programs import list_pids, python, read_state, read_written, shell
+from tests.support.programs import list_pids, python, read_child, read_state, read_written, shell
+from tests.support.workshops import open_workshop
 
 examples = settings(derandomize=True, deadline=None)
 
-PIPE_BYTES = 64 << 10
+BOUND = 1 << 20
 numbers = itertools.count(1_000_000)
 
 
@@ -82,16 +85,18 @@ async def test_a_program_reads_its_input_answers_and_is_logged():
 
 async def test_the_environment_says_which_run_it_is(monkeypatch):
     """A program finds its run, chat, workspace and attempt; nobody can set those; the caller's variables beat the
-    configured ones; the daemon's own are withheld.
+    configured ones; the daemon's own are withheld, and others of its environment unless they are named.
     """
     for name in ("OUTLIVED_DATABASE", "LISTEN_FDS", "NOTIFY_SOCKET", "PGHOST", "CREDENTIALS_DIRECTORY"):
         monkeypatch.setenv(name, "the daemon's")
     monkeypatch.setenv("INHERITED", "1")
+    monkeypatch.setenv("LEFT_BEHIND", "the daemon's")
     desk = make_desk(
         env={"GIVEN": "by the caller", "BOTH": "by the caller", "OUTLIVE_RUN_ID": "forged"}, attempt=3
     )
     script = "import os; print('\\n'.join(f'{name}={value}' for name, value in os.environ.items()))"
-    await run(python(script), desk, env={"BOTH": "by the file", "CONFIGURED": "1"})
+    configured = {"BOTH": "by the file", "CONFIGURED": "1"}
+    await run(python(script), desk, env=configured, inherit=("INHERITED",))
     found = dict(line.split("=", 1) for line in desk.text.splitlines() if "=" in line)
     wanted = {
         "OUTLIVE_RUN_ID": desk.assignment.run_id,
@@ -108,14 +113,14 @@ async def test_the_environment_says_which_run_it_is(monkeypatch):
 
 
 async def test_a_program_has_a_session_of_its_own():
-    """A Ctrl-C in the daemon's terminal does not reach a command: it leads its own session and group."""
-    desk = await run(python("import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())"))
+    """A Ctrl-C in the daemon's terminal does not reach a command: its session and group are those of its wrapper."""
+    desk = await run(python("import os; print(os.getsid(0) == os.getpgid(0) == os.getppid())"))
     assert desk.text == "True\n"
 
 
 async def test_the_desk_is_told_the_process():
-    """A next owner will find the process by its identity: it is that of the first process."""
-    desk = await run(python("import os; print(os.getpid())"))
+    """A next owner will find the command by the identity of its wrapper."""
+    desk = await run(python("import os; print(os.getppid())"))
     assert desk.process is not None
     assert desk.process.identity.pid == desk.process.pgid == int(desk.text)
     assert desk.process.identity.boot_id == processes.read_boot_id()
@@ -140,33 +145,18 @@ async def test_the_exit_status_is_the_end(script, error):
 
 
 @examples
-@given(st.integers(-64, 255))
-def test_every_exit_has_a_reading(returncode):
-    """Each status and each signal, those without a name too, becomes an error; 0 alone does not."""
-    error = read_exit(returncode)
-    assert (error is None) == (returncode == 0)
+@given(st.integers(0, 255))
+def test_every_exit_has_a_reading(status):
+    """Each status of a shell becomes an error, 128+n that of signal n if there is one; 0 alone does not."""
+    error = read_exit(status)
+    assert (error is None) == (status == 0)
     if error is not None:
-        assert error["code"] == ("exit_status" if returncode > 0 else "signal")
+        known = {number.value: number.name for number in signal.Signals}
+        if status - 128 in known:
+            assert (error["code"], error["signal"]) == ("signal", known[status - 128])
+        else:
+            assert (error["code"], error["exit_status"]) == ("exit_status", status)
         assert "cannot" not in str(error["message"])
-
-
-@settings(examples, max_examples=60)
-@given(st.lists(st.one_of(st.binary(max_size=8), st.text(max_size=4).map(str.encode)), max_size=8))
-async def test_output_is_passed_on_however_it_is_cut(chunks):
-    """Whatever pieces the bytes arrive in, the text is that of the whole: a character is never torn."""
-    sending, receiving = trio.testing.memory_stream_one_way_pair()
-    said = []
-
-    async def emit(text):
-        said.append(text)
-        await trio.lowlevel.checkpoint()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(room._Pipes(None, None)._read_output, receiving, emit)
-        for chunk in chunks:
-            await sending.send_all(chunk)
-        await sending.aclose()
-    assert "".join(said) == b"".join(chunks).decode(errors="replace")
 
 
 # ---------------------------------------------------------------- the ladder
@@ -218,7 +208,7 @@ async def test_a_stopped_program_is_woken_to_hear_its_end():
     """A program that was stopped with SIGSTOP still gets to run its SIGTERM handler."""
 
     async def wait_stopped(desk):
-        await wait_for(lambda: read_state(desk.process.pgid) == "T", "the program is stopped")
+        await wait_for(lambda: read_state(read_child(desk.process.pgid)) == "T", "the program is stopped")
 
     script = "trap 'echo bye; exit 0' TERM; echo ready; kill -STOP $$; while :; do sleep 0.02; done"
     seen, desk, seconds = await stop_when(shell(script), "ready", act=wait_stopped)
@@ -231,7 +221,7 @@ async def test_a_stopped_program_that_ignores_sigterm_is_killed(word):
     """Neither SIGSTOP nor a deaf ear keeps a program alive."""
 
     async def wait_stopped(desk):
-        await wait_for(lambda: read_state(desk.process.pgid) == "T", "the program is stopped")
+        await wait_for(lambda: read_state(read_child(desk.process.pgid)) == "T", "the program is stopped")
 
     script = f"trap '' TERM; sleep {word} & echo ready; kill -STOP $$; while :; do kill -STOP $$; done"
     seen, _, _ = await stop_when(shell(script), "ready", make_desk(grace_seconds=0.2), wait_stopped)
@@ -342,9 +332,9 @@ class FailingLater(RememberingDesk):
 
     failing = trio.Event()
 
-    async def emit_text(self, text):
+    async def relay(self, said, position):
         await self.failing.wait()
-        raise RuntimeError(text)
+        raise RuntimeError(said)
 
 
 async def test_a_desk_that_fails_after_the_end_leaves_nothing_behind(word, monkeypatch):
@@ -371,22 +361,40 @@ async def test_a_desk_that_fails_after_the_end_leaves_nothing_behind(word, monke
 
 
 async def test_a_flood_is_slowed_not_buffered():
-    """A program that says more than is taken is held up: what is read ahead is a pipe's worth."""
+    """A program that says more than is taken is held up: what is not durable of it never grows much beyond its bound."""
     desk = make_desk(grace_seconds=0)
     desk.room = trio.Event()
     scope = trio.CancelScope()
-    with trio.fail_after(20):
+    with open_workshop() as workshop, trio.fail_after(20):
+        desk.workshop = attrs.evolve(workshop, max_spool_bytes=BOUND)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(perform, CommandAgent(["yes"]), desk, scope)
             pid = (await wait_for(lambda: desk.process, "it has started")).pgid
-            await wait_for(
-                lambda: read_state(pid) == "S" and read_written(pid) >= PIPE_BYTES, "it is held up"
-            )
-            assert len(desk.text) <= READ_BYTES
-            assert read_written(pid) <= PIPE_BYTES + READ_BYTES + PIPE_BYTES
+            await wait_for(lambda: read_state(read_child(pid)) == "T", "it is held up")
+            assert not desk.text
+            said = read_written(read_child(pid))
+            assert said >= BOUND
+            await trio.sleep(0.1)
+            assert read_written(read_child(pid)) == said
             desk.room.set()
-            await wait_for(lambda: len(desk.text) > 10 * PIPE_BYTES, "it goes on")
+            await wait_for(lambda: len(desk.text) > 2 * said, "it goes on")
             scope.cancel()
+
+
+async def test_a_flood_fails_where_that_is_wanted():
+    """Configured so, a program that says more than is taken fails, and is gone; what it said until then is kept."""
+    desk = make_desk(grace_seconds=0)
+    desk.room = trio.Event()
+    with open_workshop() as workshop, trio.fail_after(20):
+        desk.workshop = attrs.evolve(workshop, max_spool_bytes=BOUND, on_full="fail")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(perform, CommandAgent(["yes"]), desk)
+            await wait_for(lambda: desk.ended, "it has failed")
+            desk.room.set()
+    assert desk.own_error is not None
+    assert desk.own_error["code"] == "output_limit"
+    assert len(desk.text) >= BOUND
+    assert not set(desk.text) - {"y", "\n"}
 
 
 async def test_a_desk_that_is_slow_at_the_end_loses_nothing():
@@ -405,16 +413,12 @@ async def test_a_desk_that_is_slow_at_the_end_loses_nothing():
 
 
 @pytest.mark.parametrize("then", ["exec sleep {word}", "while :; do echo more; done; {word}"])
-async def test_whoever_escaped_does_not_hold_up_the_end(word, tmp_path, then):
-    """A process that cannot be found any more and holds the program's stdout, silent or not, is not waited for."""
+async def test_nobody_escapes(word, tmp_path, then):
+    """A process that forked twice, has a session and an environment of its own and holds stdout is killed all the same."""
     script = f"touch {tmp_path}/free; {then.format(word=word)}"
-    escape = f'env -i setsid sh -c "{script}" & while [ ! -e {tmp_path}/free ]; do :; done'
-    try:
-        desk = await run(shell(f"echo begin; {escape}; echo done >&2"))
-    finally:
-        for pid in list_pids(word):
-            os.kill(pid, signal.SIGKILL)
-        await wait_for(lambda: not list_pids(word), "it is gone")
+    escape = f'(env -i setsid sh -c "{script}" &) & while [ ! -e {tmp_path}/free ]; do :; done'
+    desk = await run(shell(f"echo begin; {escape}; echo done >&2"))
+    assert not list_pids(word)
     assert (tmp_path / "free").exists()
     assert desk.text.startswith("begin\n")
     assert desk.logged == "done\n"

@@ -147,13 +147,13 @@ async def test_a_run_whose_outcome_is_refused_is_settled_all_the_same(shared_dat
 async def test_a_takeover_that_hangs_does_not_stop_the_heart(shared_database, monkeypatch):
     """While a lost run is being settled, however long that takes, the lease is renewed as ever."""
     go = trio.Event()
-    kill = takeover._kill_processes
+    kill = takeover._kill_recorded_processes
 
     async def kill_late(*args):
         await go.wait()
         return await kill(*args)
 
-    monkeypatch.setattr(takeover, "_kill_processes", kill_late)
+    monkeypatch.setattr(takeover, "_kill_recorded_processes", kill_late)
     async with open_house(shared_database, actors=["heartbeat"]) as house:
         run = await lose_sight(house)
         await wait_for(lambda: house.registry.find(run.id), what="it is being taken over")

@@ -4,6 +4,8 @@ import os
 import pwd
 import socket
 
+from outlived.cgroups import find_cgroups
+from outlived.containment import Containment
 from tests.support.daemon import Daemon
 from tests.support.runs import TIME, UUID7, start
 from tests.support.wire import Wire
@@ -29,6 +31,20 @@ def test_info_names_the_agents(wire: Wire):
     assert all(agent.keys() >= {"name", "kind", "description"} for agent in agents.values())
     assert (agents["shout"]["kind"], agents["shout"]["description"]) == ("command", "Says it louder")
     assert agents["no-module"]["kind"] == "python"
+
+
+def test_info_says_what_holds_runs(wire: Wire):
+    """What finds a run's processes, and what holds its limits here, is said as it is."""
+    said = wire.call("server/info")["containment"]
+    found = find_cgroups()
+    here = Containment(found)
+    assert said == {
+        "cgroups": found is not None,
+        "controllers": here.controllers,
+        "kill": here.kill,
+        "memory": here.memory,
+        "pids": here.pids,
+    }
 
 
 def test_info_knows_its_peer(wire: Wire):

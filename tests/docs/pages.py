@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs/tutorial.md",
+    ROOT / "docs/agents.md",
     ROOT / "docs/socket.md",
     *sorted((ROOT / "docs/how-to").glob("*.md")),
 ]

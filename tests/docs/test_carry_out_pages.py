@@ -12,7 +12,7 @@ from tests.docs.play import Stage
 from tests.support.daemon import Daemon
 
 NEEDS = {"socket.md": "socat", "fastapi.md": "curl"}
-OF_THEIR_OWN = {"README.md", "tutorial.md", "resume.md"}
+OF_THEIR_OWN = {"README.md", "tutorial.md", "agents.md", "resume.md"}
 BESIDE_A_DAEMON = [page for page in PAGES if page.name not in OF_THEIR_OWN]
 
 
@@ -20,6 +20,13 @@ BESIDE_A_DAEMON = [page for page in PAGES if page.name not in OF_THEIR_OWN]
 def test_a_page_for_beginners_needs_nothing(page: Path, stage: Stage):
     """The README and the tutorial work for somebody who has a shell and no daemon."""
     stage.play(page)
+
+
+def test_every_kind_of_agent_works_from_nothing(stage: Stage):
+    """The page about agents makes one of each kind, in an empty directory, and has a turn with it."""
+    stage.play(ROOT / "docs/agents.md")
+    if stage.missing:
+        pytest.skip(f"all was carried out but what needs {', '.join(sorted(stage.missing))}")
 
 
 def test_a_page_brings_its_own_daemons(stage: Stage, database: str):

@@ -7,11 +7,12 @@ from typing import get_args
 import attrs
 
 from outlive import wire
+from outlived import cgroups, processes
 from outlived.agents import command
 from outlived.journal import hub, items, tail, writer
 from outlived.rules import result
 from outlived.server import outbox, session
-from outlived.settings import ServerSettings, StoreSettings
+from outlived.settings import AgentSettings, RunSettings, ServerSettings, StoreSettings
 from outlived.store import READERS, batches, owners, postgres, reads
 from outlived.supervisor import desk, judge
 
@@ -37,6 +38,12 @@ def default(settings: type[attrs.AttrsInstance], field: str) -> int:
     value = getattr(attrs.fields(settings), field).default
     assert isinstance(value, int)
     return value
+
+
+def unless(settings: type[attrs.AttrsInstance], field: str) -> str:
+    """A limit that is none unless it is set."""
+    assert not getattr(attrs.fields(settings), field).default
+    return "none"
 
 
 def most(annotated: object, field: str) -> int:
@@ -83,6 +90,12 @@ LIMITS = {
     "idempotency key": characters(most(wire.Key, "max_length")),
     "what a step returns": size(result.MAX_RESULT_BYTES),
     "an error that an agent made itself": size(judge.MAX_ERROR_BYTES),
+    "the time an attempt takes": f"{unless(RunSettings, 'wall_seconds')} `[run] wall_seconds`",
+    "the time its agent does nothing": f"{unless(RunSettings, 'idle_seconds')} `[run] idle_seconds`",
+    "memory of a command": f"{unless(AgentSettings, 'max_memory')} `[agents.NAME] max_memory`",
+    "processes and threads of a command": f"{unless(AgentSettings, 'max_pids')} `[agents.NAME] max_pids`",
+    "killing what is in a run's cgroup": seconds(cgroups.KILL_SECONDS),
+    "looking for what a run has left, and killing it": f"{processes.KILL_ROUNDS} rounds, twice",
     "one read of a command's output": size(command.READ_BYTES),
 }
 

@@ -105,7 +105,9 @@ async def test_the_batch_comes_first(schema: str, session: Session, sweep: Link)
         assert read_owner(session, desk.owner) == (1, True)
         with pytest.raises(OwnershipLost):
             await desk.journal.append(spec.id, say("late"), wait=True)
-        assert await read_takeable(sweep, agents=[], backstop_seconds=600, backstop_open=False) == [spec.id]
+        assert await read_takeable(
+            sweep, agents=[], backstop_seconds=600, backstop_open=False, adopt_seconds=0
+        ) == [spec.id]
     assert_history(schema, acknowledged={spec.id})
 
 
@@ -123,7 +125,10 @@ async def test_the_reaper_comes_in_the_middle(schema: str, session: Session, swe
             await session.wait_blocked("sweep", batch)
             session.release()
         assert outcomes.of == {"settle": None, "reaper": True}
-        assert await read_takeable(sweep, agents=[], backstop_seconds=600, backstop_open=False) == []
+        assert (
+            await read_takeable(sweep, agents=[], backstop_seconds=600, backstop_open=False, adopt_seconds=0)
+            == []
+        )
     assert_history(schema, acknowledged={run_id}, settled=True)
 
 

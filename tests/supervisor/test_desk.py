@@ -2,6 +2,7 @@
 
 import enum
 import math
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,7 +18,9 @@ from outlived.supervisor.desk import MAX_DATA_BYTES, MAX_USAGE, NAME_CHARS, RunD
 from outlived.supervisor.registry import Active
 from tests.support.history import assert_history
 from tests.support.house import open_house
+from tests.support.workshops import make_workshop
 
+WORKSHOP = make_workshop(Path("/nowhere"))
 examples = settings(derandomize=True, deadline=None)
 
 ASTRAL = "\N{GRINNING FACE}"
@@ -57,7 +60,7 @@ class Taking:
 def make_desk():
     journal = Taking()
     assignment = Assignment("run", "default", "chat", 1, "", {})
-    return RunDesk(assignment, journal, Active("run"), 5.0), journal
+    return RunDesk(assignment, journal, Active("run"), 5.0, workshop=WORKSHOP), journal
 
 
 async def note(journal, call, *args, **options):
@@ -286,7 +289,7 @@ async def test_strange_usage_is_refused(report):
 async def test_the_grace_is_asked_for_at_the_moment():
     """There is a grace as long as there is no hurry."""
     active = Active("run")
-    desk = RunDesk(Assignment("run", "default", "chat", 1, "", {}), Taking(), active, 5.0)
+    desk = RunDesk(Assignment("run", "default", "chat", 1, "", {}), Taking(), active, 5.0, workshop=WORKSHOP)
     assert desk.grace_seconds == 5.0
     active.force()
     assert desk.grace_seconds == 0.0

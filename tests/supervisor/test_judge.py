@@ -23,6 +23,7 @@ from outlived.supervisor.registry import Cause
 examples = settings(derandomize=True, deadline=None)
 
 EXIT = {"code": "exit_status", "message": "the command exited with status 3", "exit_status": 3}
+LIMIT = {"code": "limit", "message": "the run took longer than 1 s", "limit": "wall_seconds"}
 FAILED = AgentFailed(**EXIT)
 ABORTING = [Cause.STOP, Cause.SHUTDOWN, Cause.FORCED, Cause.DISTRUST]
 
@@ -40,6 +41,18 @@ TABLE = {
     "it could not be heard": (End(cancelled=True, cause=Cause.DISTRUST), Status.ABORTED, "owner_lost"),
     "it returned although it was stopped": (End(cause=Cause.STOP), Status.SUCCEEDED, None),
     "it raised although it was stopped": (End(cause=Cause.STOP, raised=FAILED), Status.FAILED, "exit_status"),
+    "it reached a limit": (End(cancelled=True, cause=Cause.LIMIT, limit=LIMIT), Status.FAILED, "limit"),
+    "it raised at its limit": (
+        End(cancelled=True, cause=Cause.LIMIT, raised=FAILED, limit=LIMIT),
+        Status.FAILED,
+        "limit",
+    ),
+    "it was stopped, then reached a limit": (
+        End(cancelled=True, cause=Cause.STOP, limit=LIMIT),
+        Status.ABORTED,
+        None,
+    ),
+    "it returned at its limit": (End(cause=Cause.LIMIT, limit=LIMIT), Status.SUCCEEDED, None),
     "it ended well by itself, before our signal": (
         End(cancelled=True, cause=Cause.STOP, own=True),
         Status.SUCCEEDED,

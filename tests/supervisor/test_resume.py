@@ -184,7 +184,7 @@ async def test_a_run_that_may_not_be_resumed_is_not(shared_database):
             return run_ids
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(takeover, "_kill_processes", fail_to_kill)
+            patch.setattr(takeover, "_kill_recorded_processes", fail_to_kill)
             await sweep_all(house.supervisor)
         for run_id in (attached, haunted):
             run = await house.wait_settled(run_id)

@@ -20,13 +20,13 @@ WAYS = ["reject", "join"]
 def settle_late(monkeypatch):
     """Runs of dead owners are settled only after this event."""
     go = trio.Event()
-    kill = takeover._kill_processes
+    kill = takeover._kill_recorded_processes
 
     async def kill_late(*args):
         await go.wait()
         return await kill(*args)
 
-    monkeypatch.setattr(takeover, "_kill_processes", kill_late)
+    monkeypatch.setattr(takeover, "_kill_recorded_processes", kill_late)
     return go
 
 

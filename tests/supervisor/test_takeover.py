@@ -198,14 +198,14 @@ async def test_who_asked_may_go_away(shared_database, monkeypatch):
     """A request that is cancelled in the middle of a takeover leaves nothing half done."""
     remains = await leave_behind(shared_database)
     killing, go = trio.Event(), trio.Event()
-    kill = takeover._kill_processes
+    kill = takeover._kill_recorded_processes
 
     async def kill_slowly(*args):
         killing.set()
         await go.wait()
         return await kill(*args)
 
-    monkeypatch.setattr(takeover, "_kill_processes", kill_slowly)
+    monkeypatch.setattr(takeover, "_kill_recorded_processes", kill_slowly)
     async with open_house(shared_database) as house:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(inherit, house, remains)
@@ -252,7 +252,7 @@ async def test_without_a_database_nothing_is_taken(shared_database, proxy):
         assert await inherit(house, remains) == 1
 
 
-@pytest.mark.parametrize("broken", ["read_processes", "read_stop", "_complete_draft"])
+@pytest.mark.parametrize("broken", ["read_processes", "read_stop", "complete_draft"])
 @pytest.mark.parametrize("error", [QueryRefused("no"), ValueError("a bug")])
 async def test_a_takeover_that_fails_ends_nothing_else(shared_database, monkeypatch, broken, error):
     """An error in the middle of a takeover harms no other run, and the next beats settle what was taken."""
@@ -352,7 +352,7 @@ async def test_a_process_that_cannot_be_killed_does_not_keep_its_run(shared_data
     """What does not die in time is logged by name; the run is settled all the same."""
     remains = await leave_behind(shared_database)
 
-    async def never(_leaders):
+    async def never(_leaders, **_options):
         await trio.sleep_forever()
 
     monkeypatch.setattr(processes, "kill_run_processes", never)

@@ -20,8 +20,9 @@ interval_seconds = 0.5
 [run]
 grace_seconds = 2
 drain_seconds = 0.2
+adopt_seconds = 0
 """
-"""Times shortened for tests; behaviour is that of the defaults."""
+"""Times shortened for tests; behaviour is that of the defaults, but that no daemon leaves a dead one's commands to it."""
 
 
 class Daemon:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 import attrs
 import trio
 
-from outlived.agents import Agent, Assignment
+from outlive import wire
+from outlived.agents import Agent, Assignment, Said, Session
+from outlived.agents.workshop import Workshop
 from outlived.identifiers import make_id
+from outlived.store.adoption import Position
 from outlived.store.stops import RunProcess
+from tests.support.workshops import open_workshop
 
 T = TypeVar("T")
 
@@ -23,12 +28,17 @@ class RememberingDesk:
     grace_seconds: float = 20.0
     did: list[tuple[Any, ...]] = attrs.Factory(list)
     process: RunProcess | None = None
+    workshop: Workshop | None = None
+    position: Position = attrs.Factory(Position)
+    leaving: bool = False
     ended: bool = False
     own_error: dict[str, Any] | None = None
     hurry: trio.Event = attrs.Factory(trio.Event)
     room: trio.Event = attrs.Factory(trio.Event)
     durable: trio.Event = attrs.Factory(trio.Event)
     refuse: BaseException | None = None
+    history: list[wire.Message] = attrs.Factory(list)
+    session: Session | None = None
     _changed: trio.Event = attrs.Factory(trio.Event)
 
     def _note(self, *what: Any) -> None:
@@ -58,6 +68,16 @@ class RememberingDesk:
             while text not in self.text:
                 self._changed = trio.Event()
                 await self._changed.wait()
+
+    async def read_history(self) -> list[wire.Message]:
+        return self.history
+
+    async def read_session(self) -> Session | None:
+        return self.session
+
+    def keep_session(self, session: Session | None) -> None:
+        self._note("session", session)
+        self.session = session
 
     async def wait_hurry(self) -> None:
         await self.hurry.wait()
@@ -91,8 +111,24 @@ class RememberingDesk:
     async def usage(self, **report: int) -> None:
         await self._take("usage", report)
 
-    def note_process(self, process: RunProcess) -> None:
+    @property
+    def steps_done(self) -> int:
+        return self.did.count(("step.finished",))
+
+    async def relay(self, said: list[Said], position: Position) -> None:
+        for each in said:
+            data = each.data
+            if each.type == "text.delta":
+                await self._take("text", data["text"])
+            elif each.type == "log":
+                await self._take("log", data["stream"], data["text"])
+            else:
+                await self._take(each.type, data)
+        self.position = position
+
+    async def note_process(self, process: RunProcess) -> None:
         self.process = process
+        await trio.lowlevel.checkpoint()
 
     def note_end(self, error: dict[str, Any] | None) -> None:
         self.ended, self.own_error = True, error
@@ -115,16 +151,29 @@ class Seen:
     raised: BaseException | None
 
 
+@asynccontextmanager
+async def open_place(desk: RememberingDesk) -> AsyncIterator[None]:
+    """Give the desk a workshop, unless it has one, and let that work."""
+    async with AsyncExitStack() as stack:
+        if desk.workshop is None:
+            desk.workshop = stack.enter_context(open_workshop())
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(desk.workshop.watch.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
 async def perform(agent: Agent, desk: RememberingDesk, scope: trio.CancelScope | None = None) -> Seen:
     """Let an agent do its turn in a scope that others may cancel, as the supervisor does."""
     raised: BaseException | None = None
-    with scope or trio.CancelScope() as own:
-        try:
-            await agent.perform(desk)
-        except* trio.Cancelled:
-            raise
-        except* BaseException as group:  # noqa: BLE001 - an agent may raise anything
-            raised = group
+    async with open_place(desk):
+        with scope or trio.CancelScope() as own:
+            try:
+                await agent.perform(desk)
+            except* trio.Cancelled:
+                raise
+            except* BaseException as group:  # noqa: BLE001 - an agent may raise anything
+                raised = group
     while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
         raised = raised.exceptions[0]
     return Seen(own.cancelled_caught, raised)

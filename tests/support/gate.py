@@ -46,7 +46,7 @@ class Gate:
         self._open = threading.Event()
         self._open.set()
         self._refusing = False
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._ends: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX)
@@ -70,12 +70,12 @@ class Gate:
 
     def arm(self, number: int, moment: Moment, act: Callable[[], None]) -> None:
         """Count anew; at the moment of that call do this, in the middle of it, and pass nothing more on of it."""
-        with self._lock:
+        with self.lock:
             self.calls, self._armed = 0, (number, moment, act)
 
     def disarm(self) -> bool:
         """Do nothing more about any call; whether it was done already."""
-        with self._lock:
+        with self.lock:
             done, self._armed = self._armed is None, None
             return done
 
@@ -85,7 +85,7 @@ class Gate:
 
     def refuse(self) -> None:
         """Cut every connection, and refuse every new one."""
-        with self._lock:
+        with self.lock:
             self._refusing = True
         self.cut()
 
@@ -96,7 +96,7 @@ class Gate:
 
     def cut(self) -> None:
         """Cut every connection there is."""
-        with self._lock:
+        with self.lock:
             ends = list(self._ends)
         for end in ends:
             _shut(end)
@@ -128,7 +128,7 @@ class Gate:
             self._run(pair.pass_answers)
 
     def _let_in(self, *ends: socket.socket) -> None:
-        with self._lock:  # between this look and the note nobody else says that all are to be cut
+        with self.lock:  # between this look and the note nobody else says that all are to be cut
             if self._refusing:
                 raise ConnectionRefusedError
             self._ends |= set(ends)
@@ -140,7 +140,7 @@ class Gate:
 
     def count(self) -> tuple[Moment, Callable[[], None]] | None:
         """A call comes by; what is to be done about it, if it is the one."""
-        with self._lock:
+        with self.lock:
             self.calls += 1
             if self._armed is None or self._armed[0] != self.calls:
                 return None
@@ -149,7 +149,7 @@ class Gate:
             return moment, act
 
     def leave(self, *ends: socket.socket) -> None:
-        with self._lock:
+        with self.lock:
             self._ends -= set(ends)
 
 
@@ -200,14 +200,15 @@ class _Pair:
                     answers.feed(data)
                     self._client.sendall(data)
                 elif any(kind == b"Z" for kind, _, _ in answers.feed(data)):
-                    self._afterwards()
                     break
         except OSError:
             pass
         self._end()
 
     def _end(self) -> None:
-        """Either direction has ended: so does the other."""
+        """Either direction has ended: so does the other. A daemon may hang up before it is answered: that is no escape."""
+        if (act := self._take_afterwards()) is not None:
+            act()
         _shut(self._client)
         _shut(self._server)
         self._gate.leave(self._client, self._server)
@@ -215,6 +216,12 @@ class _Pair:
         if self._left == 0:
             self._client.close()
             self._server.close()
+
+    def _take_afterwards(self) -> Callable[[], None] | None:
+        """What is to be done after the call, for the one who does it."""
+        with self._gate.lock:
+            act, self._afterwards = self._afterwards, None
+            return act
 
 
 def _shut(end: socket.socket) -> None:

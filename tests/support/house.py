@@ -25,6 +25,7 @@ from outlive import wire
 from outlived import processes
 from outlived.agents import Agent, Assignment, Desk
 from outlived.agents.demo import DemoAgent
+from outlived.agents.workshop import Workshop
 from outlived.chores.heartbeat import beat
 from outlived.chores.hints import exchange_hints
 from outlived.chores.sweeper import sweep
@@ -46,6 +47,7 @@ from outlived.supervisor.registry import Registry
 from outlived.supervisor.term import begin_term, watch_term
 from outlived.supervisor.trust import Trust
 from tests.support.journals import make_spec
+from tests.support.workshops import open_workshop
 
 DEADLINE = 20.0
 """Seconds. Generous: a deadline is there to end a broken test, not to measure."""
@@ -53,7 +55,7 @@ MESSAGE_LIMIT = 8 << 20
 FAST = Settings(
     owner=OwnerSettings(lease_seconds=60, heartbeat_seconds=0.1),
     sweep=SweepSettings(interval_seconds=0.1),
-    run=RunSettings(grace_seconds=2, drain_seconds=0.1),
+    run=RunSettings(grace_seconds=2, drain_seconds=0.1, adopt_seconds=0),
 )
 ME = door.Caller(os.geteuid(), os.getegid(), trusted=True)
 
@@ -188,20 +190,22 @@ async def open_house(
     store = await open_store(through or dsn, message_limit=MESSAGE_LIMIT)
     pool = LinkPool(dsn, "test", 2)
     try:
-        async with trio.open_nursery() as services, trio.open_nursery() as runs:
-            home = Home(home_id or make_id(), "/nowhere", sole_owner, "2020-01-01T00:00:00.000000Z")
-            supervisor = _furnish(store, settings, home, agents or {}, database_down, runs)
-            await begin_term(supervisor)
-            services.start_soon(supervisor.journal.run)
-            for name in actors:
-                services.start_soon(_actor(name, supervisor))
-            house = House(dsn, supervisor, services, Reads(pool, MESSAGE_LIMIT))
-            try:
-                yield house
-            finally:
-                await _end_runs(supervisor)
-                runs.cancel_scope.cancel()
-                services.cancel_scope.cancel()
+        with open_workshop() as workshop:
+            async with trio.open_nursery() as services, trio.open_nursery() as runs:
+                home = Home(home_id or make_id(), "/nowhere", sole_owner, "2020-01-01T00:00:00.000000Z")
+                supervisor = _furnish(store, settings, home, agents or {}, database_down, runs, workshop)
+                services.start_soon(workshop.watch.run)
+                await begin_term(supervisor)
+                services.start_soon(supervisor.journal.run)
+                for name in actors:
+                    services.start_soon(_actor(name, supervisor))
+                house = House(dsn, supervisor, services, Reads(pool, MESSAGE_LIMIT))
+                try:
+                    yield house
+                finally:
+                    await _end_runs(supervisor)
+                    runs.cancel_scope.cancel()
+                    services.cancel_scope.cancel()
     finally:
         store.close()
         pool.close()
@@ -214,6 +218,7 @@ def _furnish(
     agents: Mapping[str, Agent | Act],
     database_down: Callable[[], bool],
     runs: trio.Nursery,
+    workshop: Workshop,
 ) -> Supervisor:
     hub = Hub()
     lease_seconds = settings.owner.lease_seconds
@@ -228,6 +233,7 @@ def _furnish(
         registry=Registry(),
         trust=Trust(lease_seconds, database_down),
         nursery=runs,
+        workshop=workshop,
     )
 
 
@@ -320,7 +326,7 @@ async def leave_behind(
             if text:
                 journal.append_nowait(each.id, Entry("text.delta", {}, [text]))
             if run_process is not None:
-                journal.note_process(each.id, run_process)
+                await journal.note_process(each.id, run_process)
         await wait_for(lambda: journal.idle, what="everything is written")
         nursery.cancel_scope.cancel()
     store.close()

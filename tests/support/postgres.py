@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 
 from outlived.store.postmaster import PidFile
+from tests.support.waits import wait_until
 
 
 class Postgres:
@@ -43,11 +44,18 @@ class Postgres:
         return psycopg.conninfo.make_conninfo(self.dsn, dbname=name)
 
     def kill(self) -> int:
-        """``kill -9`` of the postmaster, which is started again by itself; its pid."""
+        """``kill -9`` of the postmaster, which is started again by itself; its pid. Waits for it if it is not back yet."""
+        return wait_until(self._kill_once, 60, "there is a postmaster to kill")
+
+    def _kill_once(self) -> int:
+        """The pid; 0 if nobody was there, and the file is left over from the last one."""
         found = PidFile.read(self._data)
-        assert found is not None
-        os.kill(found.pid, signal.SIGKILL)
-        return found.pid
+        try:
+            if found is not None:
+                os.kill(found.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return 0
+        return 0 if found is None else found.pid
 
     def close(self) -> None:
         assert self._owner.stdin is not None

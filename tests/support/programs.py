@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def shell(script: str) -> list[str]:
@@ -12,6 +16,16 @@ def shell(script: str) -> list[str]:
 
 def python(script: str) -> list[str]:
     return [sys.executable, "-S", "-c", script]
+
+
+@contextmanager
+def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A program at work; if it still is in the end, it is killed."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def list_pids(word: str) -> list[int]:
@@ -41,3 +55,9 @@ def read_written(pid: int) -> int:
     """The bytes that a process has written so far."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["wchar"])
+
+
+def read_child(pid: int) -> int:
+    """The first child of a process; 0 if it has none."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else 0

@@ -3,18 +3,23 @@
 An agent gets a ``Desk`` and nothing else. It returns when its turn is done, raises ``AgentFailed`` (or anything
 else) when it failed, and is cancelled when the run is stopped. It knows nothing of rows, sockets or owners.
 
-Modules: ``command`` any program, ``python`` a Trio callable, ``demo`` the built-in one. ``open_agents`` makes
-the table of names.
+Modules: ``command`` any program, ``formats`` what their output means, ``python`` a Trio callable, ``demo`` the built-in
+one. ``open_agents`` makes the table of names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import attrs
 
+from outlive import wire
+from outlived.store.adoption import Position
 from outlived.store.stops import RunProcess
+
+if TYPE_CHECKING:
+    from outlived.agents.workshop import Workshop
 
 T = TypeVar("T")
 
@@ -40,8 +45,26 @@ class AssignmentRefused(Exception):
 
 
 @attrs.frozen
+class Said:
+    """One event that a program's output amounts to, as the wire has it: its type and its data, not cleaned yet."""
+
+    type: str
+    data: dict[str, Any]
+
+
+@attrs.frozen
+class Session:
+    """An agent program's own name for a conversation. ``note``: what has to be known to go on with it; small JSON."""
+
+    id: str
+    note: dict[str, Any] = attrs.Factory(dict)
+
+
+@attrs.frozen
 class Assignment:
-    """What one attempt of a run is about. ``input`` is the text of what was asked."""
+    """What one attempt of a run is about. ``input`` is the text of what was asked; ``parts`` are all of it, if it was
+    asked in parts.
+    """
 
     run_id: str
     workspace: str
@@ -52,6 +75,7 @@ class Assignment:
     command: list[str] | None = None
     cwd: str | None = None
     env: dict[str, str] | None = None
+    parts: list[dict[str, Any]] | None = None
 
 
 class Desk(Protocol):
@@ -63,6 +87,31 @@ class Desk(Protocol):
     @property
     def grace_seconds(self) -> float:
         """How long the agent may take to end once it is cancelled; asked for at that moment."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the cancel only means that this daemon ends: a command may be left to the next one."""
+
+    @property
+    def workshop(self) -> Workshop:
+        """What programs need of the place where they are run."""
+
+    @property
+    def position(self) -> Position:
+        """So far the output of the run's command was read, durably."""
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps of the run are finished, durably, in whichever attempt."""
+
+    async def read_history(self) -> list[wire.Message]:
+        """The chat's messages before this run's own, oldest first: the newest of them that fit into 1 MiB."""
+
+    async def read_session(self) -> Session | None:
+        """What a turn before kept of the agent program's own conversation for this chat, on this host."""
+
+    def keep_session(self, session: Session | None) -> None:
+        """Keep that for the chat's next turn, or forget what was kept; durable with what is said next."""
 
     async def wait_hurry(self) -> None:
         """Return when there is no grace, or no more of it."""
@@ -95,8 +144,11 @@ class Desk(Protocol):
     async def usage(self, **report: int | None) -> None:
         """Add to ``input_tokens, output_tokens, cached_tokens, cost_micro_usd``; None adds nothing."""
 
-    def note_process(self, process: RunProcess) -> None:
-        """The run has a process now: a next owner will have to find it."""
+    async def relay(self, said: list[Said], position: Position) -> None:
+        """Add what a command's output amounts to, up to that position: one commit. Returns when there is room for it."""
+
+    async def note_process(self, process: RunProcess) -> None:
+        """The run has a process now: a next owner will have to find it. Returns when that is durable."""
 
     def note_end(self, error: dict[str, Any] | None) -> None:
         """The work ended by itself, like this; a stop that arrives from now on came too late."""

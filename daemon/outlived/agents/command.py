@@ -2,51 +2,59 @@
 
 Theory of operation. A program is ended by signals, not by ``Cancelled``: what it still says after SIGTERM
 belongs to the answer. So its life runs under a shield; a task outside the shield turns a cancel into the event
-``stop``, and from then on the shield has a deadline.
+``stop``, and from then on the shield has a deadline. What it says goes through files (``program.py``, ``follow.py``), so
+that its life may go on with the next daemon: then the same is done from the middle on (``adopt``).
 
 1. The program runs in a session of its own: a Ctrl-C in the daemon's terminal does not reach it.
-2. Its end is the end of its first process. What that left behind is killed, what is in the pipes then is passed
-   on, and only then is the turn over. A process that escaped may hold a pipe for ever: nobody waits for it.
+2. Its end is the end of its first process. What that left behind is killed, what was said until then is passed
+   on, and only then is the turn over.
 3. The ladder: SIGTERM to the group, the grace, then SIGKILL to everything of the run.
-4. Stdout is passed on byte for byte; invalid UTF-8 and NUL become U+FFFD.
-5. A pipe is read only as fast as the desk takes what was read: a flood slows the program, not the daemon.
+4. Stdout is passed on byte for byte, invalid UTF-8 and NUL as U+FFFD; or its lines mean something (``formats``).
+5. Nothing is started that is not written down: see ``program.py``.
 
-Not here: the seam for output that survives the daemon is ``_Pipes``; who is signalled is in ``processes.py``.
+Not here: who is signalled (``processes.py``), whether a run may be adopted (``supervisor/adopt.py``).
 """
 
 from __future__ import annotations
 
-import codecs
-import fcntl
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import termios
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
-import structlog
 import trio
 
 from outlived import processes
-from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused, Desk
+from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused, Desk, Session
+from outlived.agents.environment import make_environment
+from outlived.agents.follow import keep_in_bounds, open_follower
+from outlived.agents.formats import explain_end
+from outlived.agents.formats.sessions import RESUMABLE, continue_session
+from outlived.agents.formats.stdin import write_stdin
+from outlived.agents.program import Order, Program, adopt, discard, find_program, open_gate, start
 from outlived.rules.leases import ProcessIdentity
+from outlived.rules.limits import NO_LIMITS, Limits
 from outlived.store.stops import RunProcess
 
-log = structlog.get_logger("outlived.command")
-
-READ_BYTES = 64 << 10
 DRAIN_SECONDS = 5.0
 KILL_SECONDS = 10.0
+STEP = "command"
 
-_OURS = ("OUTLIVE_", "OUTLIVED_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "PG", "CREDENTIALS_DIRECTORY")
-"""Variables of the daemon's own that no agent gets."""
+Error = dict[str, Any] | None
+Opener = Callable[[trio.Event, Session | None], Awaitable[Program]]
+
+
+class Ending(Enum):
+    """Why a program's life here is over."""
+
+    ENDED = auto()
+    STOPPED = auto()
+    FULL = auto()
+    LEFT = auto()
 
 
 @attrs.frozen
@@ -59,6 +67,9 @@ class CommandAgent:
     description: str = ""
     cwd: str | None = None
     env: dict[str, str] = attrs.Factory(dict)
+    format: str = "text"
+    limits: Limits = NO_LIMITS
+    inherit: tuple[str, ...] = ()
 
     def check(self) -> None:
         self._find_program(None, None)
@@ -73,74 +84,121 @@ class CommandAgent:
         self._find_program(assignment.cwd, assignment.env)
 
     async def perform(self, desk: Desk) -> None:
+        """Start the program and see it to its end."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        await self._see_through(desk, partial(self._begin, desk))
+
+    async def adopt(self, desk: Desk, leader: ProcessIdentity) -> None:
+        """Go on with a program that an earlier daemon has started, whatever has become of it."""
+
+        async def take_up(_stop: trio.Event, _session: Session | None) -> Program:
+            run_id, attempt = desk.assignment.run_id, desk.assignment.attempt
+            spool = desk.workshop.find_spool(run_id, attempt)
+            if spool is None:
+                raise AgentFailed("process_lost", "what the command has said is not here any more")
+            return adopt(desk.workshop, run_id, spool, leader, self.limits)
+
+        await self._see_through(desk, take_up)
+
+    async def _see_through(self, desk: Desk, open_program: Opener) -> None:
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as life:
                 nursery.start_soon(_turn_cancel_into_stop, stop, life, desk)
-                error = await desk.step("command", self._live, desk, stop)
+                live = partial(self._live, desk, stop, open_program)
+                error = await (desk.step(STEP, live) if self.format == "text" else live())
                 desk.note_end(error)  # again: an earlier attempt may have finished the step and not the run
             nursery.cancel_scope.cancel()
 
-    async def _live(self, desk: Desk, stop: trio.Event) -> dict[str, object] | None:
-        """From spawn to the last byte; the run's error, None for success."""
-        if stop.is_set():
-            raise AgentFailed("signal", "the command was not started", signal="SIGTERM")
-        process = await self._spawn(desk.assignment)
-        leader = processes.read_child_identity(process.pid)
-        pipes = _Pipes(process, desk)
+    async def _live(self, desk: Desk, stop: trio.Event, open_program: Opener) -> Error:
+        """From its start, or from where we come to it, to the last byte; the run's error, None for success."""
+        session = await desk.read_session() if self.format in RESUMABLE else None
+        program = await open_program(stop, session)
         try:
-            desk.note_process(RunProcess(processes.read_host(), leader, process.pid))
-            async with trio.open_nursery() as nursery:
-                pipes.open(nursery)
-                signalled = await _wait_for_end(process, desk, stop)
-                await _kill_rest(desk.assignment.run_id, leader)
-                pipes.drain()
+            error, ending = await self._follow(program, desk, stop, session)
         except BaseException:  # we are going down for another reason: leave nothing behind
             with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_SECONDS):
-                if process.poll() is None:
-                    processes.signal_group(process.pid, signal.SIGKILL)
-                    await process.wait()
-                await _kill_rest(desk.assignment.run_id, leader)
+                await program.kill()
             raise
-        if signalled:  # the cancel that made us signal ends the turn; its step was cut, not finished
+        finally:
+            program.close()
+        if ending in {
+            Ending.STOPPED,
+            Ending.LEFT,
+        }:  # the cancel ends the turn; its step was cut, not finished
             raise AgentFailed("signal", "the command was ended by the daemon", signal="SIGTERM")
-        error = read_exit(process.returncode)
+        if error is not None and error["code"] == "process_lost":  # nobody knows that its step was finished
+            raise AgentFailed(**error)
         desk.note_end(error)
         return error
 
-    async def _spawn(self, assignment: Assignment) -> trio.Process:
-        environment = self._environment(assignment)
-        try:
-            return await trio.lowlevel.open_process(
-                self.command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=assignment.cwd or self.cwd or _default_directory(),
-                env=environment,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            raise AgentFailed("agent_unavailable", f"cannot start {self.command[0]}: {error}") from error
+    async def _follow(
+        self, program: Program, desk: Desk, stop: trio.Event, session: Session | None
+    ) -> tuple[Error, Ending]:
+        full = trio.Event()
+        with open_follower(program, desk, self.format, session) as follower:
+            async with trio.open_nursery() as nursery:
+
+                async def watch_bounds() -> None:
+                    await keep_in_bounds(follower, desk.workshop.max_spool_bytes, desk.workshop.on_full)
+                    full.set()
+
+                for task in (program.watch, follower.follow, watch_bounds):
+                    nursery.start_soon(task)
+                ending = await _await_end(program, desk, stop, full)
+                if ending is not Ending.LEFT:
+                    await program.kill()
+                    await follower.finish()
+                nursery.cancel_scope.cancel()
+        if ending is Ending.FULL:
+            return _describe_full(desk.workshop.max_spool_bytes), ending
+        reader = follower.out.reader
+        error = explain_end(program.read_error(), reader.error)
+        if session is not None and error is not None and reader.session is None:
+            desk.keep_session(
+                None
+            )  # the program did not find its conversation: the next turn begins a new one
+        return error, ending
+
+    async def _begin(self, desk: Desk, stop: trio.Event, session: Session | None) -> Program:
+        """A program at work, written down. Raises AgentFailed: it was not started, and will not be."""
+        program = None if stop.is_set() else await start(desk.workshop, await self._order(desk, session))
+        written = False
+        if program is not None:
+            try:
+                written = await _write_down(program, desk, stop)
+            finally:
+                if not written:
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_SECONDS):
+                        await discard(program)
+        if program is None or not written:
+            raise AgentFailed("signal", "the command was not started", signal="SIGTERM")
+        await open_gate(program)
+        return program
+
+    async def _order(self, desk: Desk, session: Session | None) -> Order:
+        assignment = desk.assignment
+        history = await desk.read_history() if self.format == "jsonl" else []
+        return Order(
+            run_id=assignment.run_id,
+            attempt=assignment.attempt,
+            command=continue_session(self.format, self.command, session),
+            cwd=assignment.cwd or self.cwd or _default_directory(),
+            environment=self._environment(assignment),
+            given=write_stdin(self.format, assignment, history).encode(),
+            limits=self.limits,
+        )
 
     def _environment(self, assignment: Assignment) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        return {
-            **inherited,
-            **self.env,
-            **(assignment.env or {}),
-            processes.RUN_VARIABLE: assignment.run_id,
-            "OUTLIVE_CHAT_ID": assignment.chat_id,
-            "OUTLIVE_WORKSPACE": assignment.workspace,
-            "OUTLIVE_ATTEMPT": str(assignment.attempt),
-        }
+        return make_environment(os.environ, self.inherit, self.env, assignment)
 
     def _find_program(self, cwd: str | None, env: dict[str, str] | None) -> None:
+        environment = {**os.environ, **self.env, **(env or {})}
         program = self.command[0]
-        path = (env or {}).get("PATH") or self.env.get("PATH") or os.environ.get("PATH")
-        where = Path(cwd or self.cwd or _default_directory()) / program if "/" in program else Path(program)
-        if shutil.which(str(where), path=path) is None:
+        if (
+            "\0" in program
+            or find_program(program, cwd or self.cwd or _default_directory(), environment) is None
+        ):
             raise AgentBroken(
                 f"cannot start {program}: there is no such program on PATH, or it is not executable"
             )
@@ -151,18 +209,9 @@ def _default_directory() -> str:
     return home if Path(home).is_dir() else "/"
 
 
-def read_exit(returncode: int | None) -> dict[str, object] | None:
-    """The run's error for an exit status; None for success."""
-    if returncode == 0 or returncode is None:
-        return None
-    if returncode > 0:
-        message = f"the command exited with status {returncode}"
-        return {"code": "exit_status", "message": message, "exit_status": returncode}
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = f"SIG{-returncode}"
-    return {"code": "signal", "message": f"the command was killed by {name}", "signal": name}
+def _describe_full(most: int) -> Error:
+    message = f"the command said more than {most} bytes faster than that could be stored"
+    return {"code": "output_limit", "message": message}
 
 
 async def _turn_cancel_into_stop(stop: trio.Event, life: trio.CancelScope, desk: Desk) -> None:
@@ -174,112 +223,43 @@ async def _turn_cancel_into_stop(stop: trio.Event, life: trio.CancelScope, desk:
         stop.set()
 
 
-@attrs.define(eq=False)
-class _Pipes:
-    """The program's three streams, each with a task of its own. ``_left``: what is still to be read of an output."""
+async def _write_down(program: Program, desk: Desk, stop: trio.Event) -> bool:
+    """Make it durable who the wrapper is; False if the run was stopped before that."""
+    written = False
 
-    process: trio.Process
-    desk: Desk
-    _left: dict[trio.abc.ReceiveStream, int] = attrs.Factory(dict)
-    _waiting: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    _reading: set[trio.CancelScope] = attrs.Factory(set)
+    async def write() -> None:
+        nonlocal written
+        await desk.note_process(RunProcess(processes.read_host(), program.leader, program.leader.pid))
+        written = True
 
-    def open(self, nursery: trio.Nursery) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        nursery.start_soon(self._write_input, self.process.stdin)
-        nursery.start_soon(self._read_output, self.process.stdout, self.desk.emit_text)
-        nursery.start_soon(self._read_output, self.process.stderr, partial(self.desk.log, "stderr"))
-
-    def drain(self) -> None:
-        """The program has ended: what is in the pipes now is its own, and all there will be, whoever holds them."""
-        self._left = {
-            stream: _count_available(stream)
-            for stream in (self.process.stdout, self.process.stderr)
-            if stream is not None
-        }
-        for scope in (self._waiting, *self._reading):
-            scope.cancel()
-
-    async def _write_input(self, stdin: trio.abc.SendStream) -> None:
-        with self._waiting:
-            async with stdin:
-                try:
-                    await stdin.send_all(self.desk.assignment.input.encode())
-                except trio.BrokenResourceError:
-                    return  # the program does not read its input: its right
-
-    async def _read_output(
-        self, stream: trio.abc.ReceiveStream, emit: Callable[[str], Awaitable[None]]
-    ) -> None:
-        """Pass on what is read; a character split between two reads waits for its second half."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        async with stream:
-            while chunk := await self._receive(stream):
-                if text := decoder.decode(chunk):
-                    await emit(text)
-            if text := decoder.decode(b"", final=True):
-                await emit(text)
-
-    async def _receive(self, stream: trio.abc.ReceiveStream) -> bytes | bytearray:
-        """The next bytes; none at the end."""
-        if not self._left:
-            with trio.CancelScope() as scope:
-                self._reading.add(scope)
-                try:
-                    return await stream.receive_some(READ_BYTES)
-                finally:
-                    self._reading.discard(scope)
-        chunk = b""
-        if left := self._left[stream]:
-            with suppress(BlockingIOError):  # the last read before the drain took it
-                chunk = os.read(_read_fd(stream), min(left, READ_BYTES))
-            self._left[stream] = left - len(chunk)
-        return chunk
+    await wait_any(write, stop.wait)
+    return written
 
 
-def _read_fd(stream: trio.abc.ReceiveStream) -> int:
-    """The descriptor of a pipe; -1 when it is closed."""
-    assert isinstance(stream, trio.lowlevel.FdStream)
-    return stream.fileno()
-
-
-def _count_available(stream: trio.abc.ReceiveStream) -> int:
-    """The bytes in a pipe."""
-    fd = _read_fd(stream)
-    return 0 if fd < 0 else int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
-async def _wait_for_end(process: trio.Process, desk: Desk, stop: trio.Event) -> bool:
-    """Wait for the first process; whether we had to signal it. Climbs the ladder once ``stop`` is set."""
-    if await _wait_unless(process, stop.wait):
-        return False
-    processes.signal_group(process.pid, signal.SIGTERM)
-    processes.signal_group(process.pid, signal.SIGCONT)  # a stopped program has to run to hear it
+async def _await_end(program: Program, desk: Desk, stop: trio.Event, full: trio.Event) -> Ending:
+    """Wait for its end, or end it: the ladder, once ``stop`` or ``full`` is set."""
+    await wait_any(program.ended.wait, stop.wait, full.wait)
+    if program.ended.is_set():
+        return Ending.ENDED
+    if stop.is_set() and desk.leaving:
+        return Ending.LEFT
+    ending = Ending.STOPPED if stop.is_set() else Ending.FULL
+    if ending is Ending.FULL:
+        desk.note_end(_describe_full(desk.workshop.max_spool_bytes))
+    program.signal(signal.SIGTERM)
+    program.go_on()  # a stopped program has to run to hear it
     with trio.move_on_after(desk.grace_seconds):
-        await _wait_unless(process, desk.wait_hurry)
-    if process.poll() is None:
-        processes.signal_group(process.pid, signal.SIGKILL)
-        await process.wait()
-    return True
+        await wait_any(program.ended.wait, desk.wait_hurry)
+    return ending
 
 
-async def _wait_unless(process: trio.Process, interrupted: Callable[[], Awaitable[None]]) -> bool:
-    """Wait for the process or the interruption; whether the process has ended."""
+async def wait_any(*waits: Callable[[], Awaitable[None]]) -> None:
+    """Return when the first of them does."""
     async with trio.open_nursery() as nursery:
 
-        async def watch() -> None:
-            await interrupted()
+        async def wait(one: Callable[[], Awaitable[None]]) -> None:
+            await one()
             nursery.cancel_scope.cancel()
 
-        nursery.start_soon(watch)
-        await process.wait()
-        nursery.cancel_scope.cancel()
-    return process.poll() is not None
-
-
-async def _kill_rest(run_id: str, leader: ProcessIdentity) -> None:
-    """Kill what the first process left behind, wherever it went."""
-    if await processes.kill_run_processes({run_id: leader}, just_ended=True):
-        log.error("cannot kill every process of a run that ended", run_id=run_id)
+        for each in waits:
+            nursery.start_soon(wait, each)

@@ -11,6 +11,7 @@ from outlived.agents import Agent
 from outlived.agents.command import CommandAgent
 from outlived.agents.demo import DemoAgent
 from outlived.agents.python import PythonAgent
+from outlived.rules.limits import Limits
 from outlived.settings import AgentSettings
 
 
@@ -24,4 +25,12 @@ def _open_agent(settings: AgentSettings) -> Agent:
         assert settings.target is not None
         return PythonAgent(settings.target, settings.description)
     assert settings.command is not None
-    return CommandAgent(settings.command, settings.description, settings.cwd, settings.env)
+    return CommandAgent(
+        settings.command,
+        settings.description,
+        settings.cwd,
+        settings.env,
+        format=settings.format,
+        limits=Limits(max_memory=settings.memory_bytes, max_pids=settings.max_pids),
+        inherit=tuple(settings.inherit_env),
+    )

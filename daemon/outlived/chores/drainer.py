@@ -27,5 +27,6 @@ async def drain_when_told(supervisor: Supervisor) -> None:
 
 
 async def _drain(supervisor: Supervisor, grace_seconds: float | None) -> None:
-    if await drain(supervisor, trio.Event(), grace_seconds):
+    # This daemon stays: it can leave nothing to the next.
+    if await drain(supervisor, trio.Event(), drain_seconds=grace_seconds, leave=False):
         log.info("drained: this daemon starts nothing until it is started again")

@@ -79,7 +79,12 @@ async def beat_once(supervisor: Supervisor, unseen: set[str]) -> set[str]:
     for run_id, mark in (await read_marked(supervisor.store.heartbeat, me)).items():
         apply_stop(supervisor, run_id, mark)
     held = await read_unsettled(supervisor.store.heartbeat, me)
-    missing = {run for run in held if supervisor.registry.find(run) is None and not journal.is_settling(run)}
+    registry = supervisor.registry
+    missing = {
+        run
+        for run in held
+        if registry.find(run) is None and not registry.is_left(run) and not journal.is_settling(run)
+    }
     if gone := missing & unseen:
         log.error("runs of ours were lost sight of; settling them", run_ids=sorted(gone))
         for run_id in gone:

@@ -28,6 +28,7 @@ log = structlog.get_logger("outlived.reloader")
 _AT_START = (
     ("server", "socket"), ("server", "socket_mode"), ("server", "socket_group"), ("store", "database"),
     ("store", "state_dir"), ("store", "max_message_bytes"), ("owner", "lease_seconds"), ("owner", "heartbeat_seconds"),
+    ("run", "cgroups"),
 )  # fmt: skip
 """What a reload does not change."""
 
@@ -57,6 +58,8 @@ async def _reload(supervisor: Supervisor, read: Callable[[], Settings]) -> None:
         f"{room}.{key}" for room, key in _AT_START if _read(kept, room, key) != _read(settings, room, key)
     ]
     supervisor.settings, supervisor.agents, supervisor.access = kept, agents, access
+    supervisor.workshop.max_spool_bytes = kept.run.max_spool_bytes
+    supervisor.workshop.on_full = kept.run.on_full_spool
     supervisor.complaint = None
     log.info("configuration read again", agents=sorted(agents), **({"needs_restart": left} if left else {}))
 

@@ -3,10 +3,11 @@
 1. Every daemon sweeps, at start-up, then periodically, with jitter; each pass is bounded, and a full pass is followed
    by another at once.
 2. A fresh owner is never touched, its own owner never judged.
-3. Released runs are claimed by whoever has their agent; those that are to be stopped are settled.
-4. Other runs without an owner fall under the backstop, counted from the later of their last change and the start of
+3. Commands that outlived a daemon of this home are adopted first; those of other homes are left to them for a while.
+4. Released runs are claimed by whoever has their agent; those that are to be stopped are settled.
+5. Other runs without an owner fall under the backstop, counted from the later of their last change and the start of
    this daemon, and never those of an agent that this daemon has.
-5. A daemon that drains sweeps nothing.
+6. A daemon that drains sweeps nothing.
 
 Not here: who is dead, and how runs are taken (``supervisor/takeover.py``) and claimed (``supervisor/claim.py``).
 """
@@ -22,6 +23,7 @@ from outlived.journal.items import OwnershipLost
 from outlived.store.owners import SWEEP_LIMIT, read_living, read_takeable
 from outlived.store.postgres import DatabaseLost, QueryRefused
 from outlived.supervisor import Supervisor
+from outlived.supervisor.adopt import adopt_orphans, clear_leftovers
 from outlived.supervisor.claim import claim_released
 from outlived.supervisor.takeover import is_dead, reap, take_over
 
@@ -53,16 +55,22 @@ async def sweep_all(supervisor: Supervisor, *, uptime: float = 0.0) -> int:
 
 
 async def _sweep_once(supervisor: Supervisor, uptime: float) -> tuple[int, bool]:
-    link = supervisor.store.sweep
+    link, settings = supervisor.store.sweep, supervisor.settings
     living = await read_living(link, supervisor.journal.owner)
     supervisor.trust.alone = supervisor.home.sole_owner and not living
     for owner in living:
         if is_dead(supervisor, owner):
             await reap(supervisor, owner)
-    backstop = supervisor.settings.sweep.backstop_seconds
+    adopted = await adopt_orphans(supervisor)
+    backstop = settings.sweep.backstop_seconds
     takeable = await read_takeable(
-        link, agents=list(supervisor.agents), backstop_seconds=backstop, backstop_open=uptime >= backstop
+        link,
+        agents=list(supervisor.agents),
+        backstop_seconds=backstop,
+        backstop_open=uptime >= backstop,
+        adopt_seconds=settings.run.adopt_seconds,
     )
     taken = await take_over(supervisor, takeable) if takeable else 0
     claimed, more = await claim_released(supervisor)
-    return taken + claimed, more or len(takeable) >= SWEEP_LIMIT
+    await clear_leftovers(supervisor)
+    return adopted + taken + claimed, more or len(takeable) >= SWEEP_LIMIT

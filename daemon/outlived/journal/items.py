@@ -19,6 +19,8 @@ import trio
 
 from outlive import wire
 from outlived.rules.run import Fact
+from outlived.store.adoption import Position
+from outlived.store.past import NewSession
 from outlived.store.stops import RunProcess
 
 A = TypeVar("A")
@@ -165,12 +167,16 @@ class Entry:
 
 @attrs.define(eq=False)
 class Append:
-    """Events of one run, in order; or the identity of its process."""
+    """Events of one run, in order; or the identity of its process, or its program's session. ``position``: so far its
+    output was read for them.
+    """
 
     run_id: str
     entries: list[Entry]
     size: int
     process: RunProcess | None = None
+    position: Position | None = None
+    session: NewSession | None = None
     ticket: Ticket[None] | None = None
     tries: int = 0
     since: float = attrs.Factory(time.monotonic)

@@ -16,6 +16,7 @@ from outlive import wire
 from outlived.journal.items import Append, RunSpec
 from outlived.rules.message import Draft, read_content
 from outlived.rules.run import Event, Fact, Run, Status
+from outlived.store.adoption import Position
 
 SAVE_BYTES = 256 << 10
 """A message is stored at a step's end, at the settlement, and whenever this much (or a quarter) was added to it."""
@@ -32,7 +33,8 @@ class RunLog:
     """One owned run. ``unsaved``: bytes added to the draft since the message was last stored; ``queued``: of it;
     ``turn``: emits since it last let others run.
 
-    ``spec`` and ``position`` are known of runs that were started here.
+    ``spec`` and ``position`` are known of runs that were started here. ``read``: so far the output of its command was
+    read, durably.
     """
 
     run_id: str
@@ -49,6 +51,7 @@ class RunLog:
     growing: Append | None = None
     settling: bool = False
     broken: Exception | None = None
+    read: Position | None = None
 
     @property
     def save_at(self) -> int:

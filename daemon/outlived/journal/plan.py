@@ -40,6 +40,7 @@ from outlived.journal.log import MESSAGE_STATUS, RunLog, show_run
 from outlived.rules.lifecycle import IllegalFact, Order, apply
 from outlived.rules.message import SHAPING, read_content, restore
 from outlived.rules.run import Event, Fact, Run, Status
+from outlived.store.adoption import Position
 from outlived.store.batches import (
     Batch,
     MessageChange,
@@ -70,6 +71,7 @@ class LogChange:
     closed: bool = False
     released: bool = False
     process_only: bool = True
+    read: Position | None = None
 
     @property
     def gone(self) -> bool:
@@ -260,6 +262,10 @@ class _Planner:
             self._append_entry(change, entry)
         if item.process is not None:
             self.plan.batch.processes.append((item.run_id, item.process))
+        if item.position is not None:
+            change.read = self.plan.batch.positions[item.run_id] = item.position
+        if item.session is not None:
+            self.plan.batch.sessions[item.session.key] = item.session
         self.plan.appends.append(item)
 
     def _append_entry(self, change: LogChange, entry: Entry) -> None:

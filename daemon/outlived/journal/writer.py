@@ -56,8 +56,10 @@ from outlived.journal.meter import Meter
 from outlived.journal.plan import Plan, ask, plan
 from outlived.rules.lifecycle import IllegalFact
 from outlived.rules.run import Fact
+from outlived.store.adoption import Position
 from outlived.store.batches import Fence, FenceState, read_fence, read_truth, write_batch
 from outlived.store.owners import StopMark
+from outlived.store.past import NewSession
 from outlived.store.postgres import DatabaseLost, Link, QueryRefused
 from outlived.store.stops import RunProcess
 
@@ -170,8 +172,7 @@ class Journal:
 
     async def append(self, run_id: str, entry: Entry, *, wait: bool = False) -> None:
         """Add an event to a run of ours; waits for room, and with ``wait`` for the commit."""
-        while self._queued_bytes > QUEUE_BYTES or self._find_log(run_id).queued > RUN_BYTES:
-            await self._room.park()
+        await self._wait_for_room(run_id)
         ticket = self.append_nowait(run_id, entry, ticket=Ticket() if wait else None)
         if ticket is not None:
             await ticket.wait()
@@ -191,28 +192,52 @@ class Journal:
     ) -> Ticket[None] | None:
         """Add an event without waiting for room. Raises OwnershipLost, JournalRefused."""
         owned = self._find_log(run_id)
-        size = OVERHEAD_BYTES + (len(entry.pieces[0]) if entry.pieces else len(str(entry.data)))
-        size += len(entry.result or "")
         growing = owned.growing
         if growing is not None and ticket is None and growing.size < ITEM_BYTES:
-            last = growing.entries[-1]
-            if entry.pieces is not None and last.pieces is not None and last.type == entry.type:
-                last.pieces.extend(entry.pieces)
-                size -= OVERHEAD_BYTES - PIECE_BYTES  # a short string costs more than its characters
-            else:
-                growing.entries.append(entry)
-            growing.size += size
-            self._count(growing, size)
+            self._grow(growing, entry)
             return None
-        item = Append(run_id, [entry], size, ticket=ticket)
+        item = Append(run_id, [entry], _measure(entry), ticket=ticket)
         owned.growing = item if ticket is None else None
         self._hand_in(item)
         return ticket
 
-    def note_process(self, run_id: str, process: RunProcess) -> None:
-        """Record the process that a run was given."""
+    def _grow(self, growing: Append, entry: Entry) -> None:
+        """One more event of a run that has some in the queue; text grows in place."""
+        size, last = _measure(entry), growing.entries[-1]
+        if entry.pieces is not None and last.pieces is not None and last.type == entry.type:
+            last.pieces.extend(entry.pieces)
+            size -= OVERHEAD_BYTES - PIECE_BYTES  # a short string costs more than its characters
+        else:
+            growing.entries.append(entry)
+        growing.size += size
+        self._count(growing, size)
+
+    async def relay(self, run_id: str, entries: list[Entry], position: Position) -> None:
+        """Add what the output of a command amounts to, up to there; waits for room. All of it is one commit."""
+        await self._wait_for_room(run_id)
+        owned = self._find_log(run_id)
+        growing = owned.growing
+        if growing is None or growing.size >= ITEM_BYTES or not entries:
+            growing = Append(run_id, entries, OVERHEAD_BYTES + sum(map(_measure, entries)))
+            owned.growing = growing if entries else None
+            self._hand_in(growing)
+        else:
+            for entry in entries:
+                self._grow(growing, entry)
+        growing.position = position
+        await trio.lowlevel.checkpoint()
+
+    async def note_process(self, run_id: str, process: RunProcess) -> None:
+        """Record the process that a run was given, none of whose output is read; returns after the commit."""
         self._find_log(run_id).growing = None
-        self._hand_in(Append(run_id, [], OVERHEAD_BYTES, process))
+        ticket: Ticket[None] = Ticket()
+        self._hand_in(Append(run_id, [], OVERHEAD_BYTES, process, Position(), ticket=ticket))
+        await ticket.wait()
+
+    def keep_session(self, run_id: str, session: NewSession) -> None:
+        """Keep, or forget, what the run's program calls its conversation."""
+        self._find_log(run_id).growing = None
+        self._hand_in(Append(run_id, [], OVERHEAD_BYTES, session=session))
 
     async def settle(
         self, run_id: str, status: str, error: dict[str, object] | None, mark: StopMark | None
@@ -279,8 +304,11 @@ class Journal:
         first = self._in_hand or self._queue
         return first[0].since if first else None
 
-    async def _wait_for_room(self) -> None:
-        while self._queued_bytes > QUEUE_BYTES:
+    async def _wait_for_room(self, run_id: str | None = None) -> None:
+        """Wait for room for everybody, and for the run's own."""
+        while self._queued_bytes > QUEUE_BYTES or (
+            run_id is not None and self._find_log(run_id).queued > RUN_BYTES
+        ):
             await self._room.park()
 
     def _find_log(self, run_id: str, *, even_broken: bool = False) -> RunLog:
@@ -507,6 +535,8 @@ class Journal:
             self._logs[opened.run_id] = opened
         for run_id, change in done.changes.items():
             change.log.advance(change.run, change.events, unsaved=change.unsaved)
+            if change.read is not None:
+                change.log.read = change.read
             if change.gone:
                 self._logs.pop(run_id, None)
             self._hub.publish(run_id, change.logged, settled=change.closed)
@@ -535,6 +565,12 @@ class Journal:
             self._count(item, -item.size)
         gone = set(map(id, done))
         self._in_hand = [item for item in self._in_hand if id(item) not in gone]
+
+
+def _measure(entry: Entry) -> int:
+    """Bytes of an event in the queue, roughly."""
+    text = len(entry.pieces[0]) if entry.pieces else len(str(entry.data))
+    return OVERHEAD_BYTES + text + len(entry.result or "")
 
 
 def may_try_again(item: Item) -> bool:

@@ -40,6 +40,10 @@ class ProcessIdentity:
     pid: int
     start_ticks: int
 
+    def is_beside(self, other: ProcessIdentity) -> bool:
+        """Whether each can see whether the other lives."""
+        return (self.boot_id, self.pid_namespace) == (other.boot_id, other.pid_namespace)
+
 
 class Verdict(Enum):
     """What the process table says about an owner."""

@@ -4,7 +4,7 @@
 ``heartbeat`` by the chore of that name, ``sweep`` by the sweeper and, in short pieces, the pruner, ``stops`` for stop
 marks, ``reads`` for everything that only looks; ``notices`` has two for hints. The modules: ``postgres`` (waiting on
 Trio), ``exchange`` (many statements in one round trip), ``migrate``, ``reads``, ``stops``, ``owners``, ``notices``,
-``retention``, ``resume``, ``batches`` (the journal's two halves), ``embedded`` (our own Postgres).
+``retention``, ``resume``, ``past``, ``batches`` (the journal's two halves), ``embedded`` (our own Postgres).
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ import attrs
 import psycopg
 
 from outlived.rules.run import USAGE_FIELDS, Run, Status, Usage
+from outlived.store.adoption import Position
 from outlived.store.exchange import Answer, exchange, load_statements
 from outlived.store.owners import StopMark
+from outlived.store.past import NewSession
 from outlived.store.postgres import DatabaseLost, TrioConnection
 from outlived.store.stops import RunProcess
 
@@ -178,11 +180,13 @@ class Batch:
     moved_chats: dict[ChatKey, int] = attrs.Factory(dict)
     run_changes: list[RunChange] = attrs.Factory(list)
     processes: list[tuple[str, RunProcess]] = attrs.Factory(list)
+    positions: dict[str, Position] = attrs.Factory(dict)
     new_runs: list[NewRun] = attrs.Factory(list)
     new_messages: list[NewMessage] = attrs.Factory(list)
     message_changes: list[MessageChange] = attrs.Factory(list)
     events: list[NewEvent] = attrs.Factory(list)
     steps: list[NewStep] = attrs.Factory(list)
+    sessions: dict[tuple[str, str, str], NewSession] = attrs.Factory(dict)
 
 
 async def read_truth(connection: TrioConnection, fence: Fence, questions: Questions) -> Truth | None:
@@ -271,11 +275,13 @@ def _statements(batch: Batch) -> list[tuple[str, dict[str, Any]]]:
         ("update_chats", _chats(batch.moved_chats)),
         ("update_runs", _run_changes(batch.run_changes)),
         ("update_processes", _processes(batch.processes)),
+        ("update_positions", _positions(batch.positions)),
         ("insert_runs", _columns(batch.new_runs, _RUN_COLUMNS)),
         ("insert_messages", _columns(batch.new_messages, _MESSAGE_COLUMNS)),
         ("update_messages", _columns(batch.message_changes, _CHANGE_COLUMNS)),
         ("insert_events", _columns(batch.events, _EVENT_COLUMNS)),
         ("insert_steps", _columns(batch.steps, _STEP_COLUMNS)),
+        ("keep_sessions", _columns([new for _, new in sorted(batch.sessions.items())], _SESSION_COLUMNS)),
     ]
     return [(statement, params) for statement, params in wanted if params]
 
@@ -289,6 +295,7 @@ _MESSAGE_COLUMNS = (
 )  # fmt: skip
 _CHANGE_COLUMNS = ("ids", "contents", "parts", "truncateds", "as_of_seqs", "statuses")
 _EVENT_COLUMNS = ("run_ids", "seqs", "epochs", "types", "datas")
+_SESSION_COLUMNS = ("workspaces", "chats", "agents", "hosts", "session_ids", "notes", "run_ids")
 _STEP_COLUMNS = ("run_ids", "positions", "names", "results", "seqs")
 
 
@@ -349,4 +356,15 @@ def _processes(found: list[tuple[str, RunProcess]]) -> dict[str, Any]:
         "pids": [process.identity.pid for _, process in found],
         "start_ticks": [process.identity.start_ticks for _, process in found],
         "pgids": [process.pgid for _, process in found],
+    }
+
+
+def _positions(found: dict[str, Position]) -> dict[str, Any]:
+    if not found:
+        return {}
+    return {
+        "ids": list(found),
+        "stdouts": [position.stdout for position in found.values()],
+        "stderrs": [position.stderr for position in found.values()],
+        "states": [position.state for position in found.values()],
     }

@@ -37,6 +37,8 @@ MIGRATIONS = (
     Migration(1, 1, "0001_runs.sql"),
     Migration(2, 1, "0002_retention.sql"),
     Migration(3, 1, "0003_many_runs.sql"),
+    Migration(4, 1, "0004_spool.sql"),
+    Migration(5, 1, "0005_sessions.sql"),
 )
 NEWEST = MIGRATIONS[-1].version
 

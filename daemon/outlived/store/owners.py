@@ -90,7 +90,7 @@ async def read_marked(link: Link, me: str) -> dict[str, StopMark]:
 async def read_living(link: Link, me: str) -> list[OwnerRow]:
     """Other owners that are not declared dead, those silent for longest first, a bounded number."""
     rows = await link.query(SQL["read_living"], {"me": me, "limit": SWEEP_LIMIT})
-    return [_owner_row(*row, dead=False) for row in rows]
+    return [read_owner_row(*row, dead=False) for row in rows]
 
 
 async def list_owners(link: Link | LinkPool, me: str) -> list[wire.OwnerInfo]:
@@ -102,7 +102,7 @@ async def list_owners(link: Link | LinkPool, me: str) -> list[wire.OwnerInfo]:
 async def read_holder(link: Link, run_id: str) -> OwnerRow | None:
     """The owner of an active run; None if it has none or is settled."""
     rows = await link.query(SQL["read_holder"], {"run_id": run_id})
-    return _owner_row(*rows[0][:-1], dead=rows[0][-1]) if rows else None
+    return read_owner_row(*rows[0][:-1], dead=rows[0][-1]) if rows else None
 
 
 async def is_adopted(link: Link, run_id: str) -> bool:
@@ -128,18 +128,22 @@ async def retire(link: Link, me: str) -> None:
 
 
 async def read_takeable(
-    link: Link, *, agents: list[str], backstop_seconds: float, backstop_open: bool
+    link: Link, *, agents: list[str], backstop_seconds: float, backstop_open: bool, adopt_seconds: float
 ) -> list[str]:
-    """Unsettled runs that are nobody's, a bounded number."""
+    """Unsettled runs that are nobody's, a bounded number. For so long after a lease a run with a process is left to
+    its home.
+    """
     params = {
-        "agents": agents, "backstop": backstop_seconds, "backstop_open": backstop_open, "limit": SWEEP_LIMIT,
+        "agents": agents, "backstop": backstop_seconds, "backstop_open": backstop_open, "adopt": adopt_seconds,
+        "limit": SWEEP_LIMIT,
     }  # fmt: skip
     return [row[0] for row in await link.query(SQL["read_takeable"], params)]
 
 
-def _owner_row(
+def read_owner_row(
     owner: str, home_id: str, host: str, boot_id: str, pid_namespace: str, pid: int, start_ticks: int,
     expired: Any, *, dead: bool,
 ) -> OwnerRow:  # fmt: skip
+    """An owner from the columns by which it is judged."""
     process = ProcessIdentity(boot_id, pid_namespace, pid, start_ticks)
     return OwnerRow(owner, home_id, host, process, bool(expired), dead)

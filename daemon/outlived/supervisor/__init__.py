@@ -6,8 +6,9 @@ started by the commit that made the run ours, and ends after the commit that set
 a *cause* (a stop, a shutdown, a lost ownership); what it means is judged once, at the end, as data.
 
 The verbs, one file each: ``start`` (the one door in), ``execute`` (one life, read like a page), ``judge``
-(what an end means), ``stop``, ``takeover`` (runs of dead owners), ``term`` (being an owner, and losing it),
-``drain`` (the end of the daemon), ``orders`` (to drain, and to stay), ``access`` (who may use which workspace). They share a ``Supervisor``: parts, no behaviour. ``loop`` watches the loop that
+(what an end means), ``stop``, ``adopt`` (commands that outlived their daemon), ``takeover`` (runs of dead owners),
+``term`` (being an owner, and losing it), ``drain`` (the end of the daemon), ``orders`` (to drain, and to stay), ``access``
+(who may use which workspace). They share a ``Supervisor``: parts, no behaviour. ``loop`` watches the loop that
 all of them run on.
 """
 
@@ -19,6 +20,7 @@ import attrs
 import trio
 
 from outlived.agents import Agent
+from outlived.agents.workshop import Workshop
 from outlived.journal.hub import Hub
 from outlived.journal.writer import Journal
 from outlived.settings import Settings
@@ -57,6 +59,7 @@ class Supervisor:
     registry: Registry
     trust: Trust
     nursery: trio.Nursery
+    workshop: Workshop
     draining: trio.Event = attrs.Factory(trio.Event)
     loop: LoopWatch = attrs.Factory(LoopWatch)
     access: Access = attrs.Factory(Access)

@@ -70,7 +70,7 @@ async def _claim(supervisor: Supervisor, found: Claimable) -> bool:
         launch(supervisor, spec, run)
 
     try:
-        run = await supervisor.journal.claim(_specify(found), found.run, on_commit)
+        run = await supervisor.journal.claim(specify(found), found.run, on_commit)
     except JournalRefused as error:
         log.warning("a released run cannot be claimed", run_id=found.run.id, reason=str(error))
         return False
@@ -79,7 +79,7 @@ async def _claim(supervisor: Supervisor, found: Claimable) -> bool:
     return run is not None
 
 
-def _specify(found: Claimable) -> RunSpec:
+def specify(found: Claimable) -> RunSpec:
     """What was asked for, as when it was asked."""
     run = found.run
     return RunSpec(

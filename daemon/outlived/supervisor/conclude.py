@@ -3,6 +3,7 @@
 1. Both are one item of the journal, as patient as the database is slow, and the last one of the run here.
 2. A released run has no owner and keeps its chat; its message holds all that was said.
 3. A run that somebody wants stopped is settled, never released: the journal looks at its row once more.
+4. Only then what its command has left in the spool is removed.
 
 Not here: what an end means (``judge.py``), who goes on with a released run (``claim.py``).
 """
@@ -27,9 +28,11 @@ async def conclude(supervisor: Supervisor, active: Active, outcome: Outcome | Re
     run_id = active.run_id
     if isinstance(outcome, Release):
         await supervisor.journal.release(run_id, outcome.reason, active.mark)
+        supervisor.workshop.discard(run_id)
         log.info("run released", run_id=run_id, reason=outcome.reason)
     else:
         await supervisor.journal.settle(run_id, outcome.status.value, outcome.error, active.mark)
+        supervisor.workshop.discard(run_id)
         log.info("run settled", run_id=run_id, status=outcome.status.value)
 
 

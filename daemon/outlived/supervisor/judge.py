@@ -3,8 +3,10 @@
 1. A run is aborted if the cancel reached its agent before it ended; what the agent said on the way is lost.
 2. A command that ended by itself before our first signal ended by itself, whatever was asked meanwhile.
 3. A run that was stopped has no error; other cancels say why.
-4. A lost ownership has no outcome here: the next owner writes it.
-5. A run that may be resumed and was cancelled only because its daemon ends, or could not be heard, has no outcome
+4. A run that a limit cancelled has failed with that limit, if nobody had asked for its end before.
+5. A lost ownership has no outcome here: the next owner writes it.
+6. A command that is left to the next daemon has no outcome yet, and nothing of it is written.
+7. A run that may be resumed and was cancelled only because its daemon ends, or could not be heard, has no outcome
    yet: it is released. Attempts that were lost with their owner are counted, those that a daemon ended in good order
    are not: restarts that somebody asked for never use a run up.
 
@@ -25,6 +27,7 @@ from outlived.supervisor.registry import Cause
 
 MAX_ERROR_BYTES = 32 << 10
 
+PROCESS_LOST = "process_lost"
 LOST, SHUTDOWN = "owner_lost", "shutdown"
 """Why a run is released."""
 OWNER_LOST: dict[str, Any] = {
@@ -42,13 +45,17 @@ _RELEASES = {Cause.SHUTDOWN: SHUTDOWN, Cause.FORCED: SHUTDOWN, Cause.DISTRUST: L
 
 @attrs.frozen
 class End:
-    """What was seen. ``own``: the work said itself how it ended (``own_error``), before any signal."""
+    """What was seen. ``own``: the work said itself how it ended (``own_error``), before any signal. ``adopted``: this
+    owner has not begun the attempt; ``limit``: the error of the limit that was reached.
+    """
 
     cancelled: bool = False
     cause: Cause | None = None
     raised: BaseException | None = None
     own: bool = False
     own_error: dict[str, Any] | None = None
+    adopted: bool = False
+    limit: dict[str, Any] | None = None
 
 
 @attrs.frozen
@@ -66,17 +73,32 @@ class Release:
     reason: str
 
 
-def judge(end: End, *, resumable: bool = False) -> Outcome | Release:
+@attrs.frozen
+class Leave:
+    """No outcome: the run goes on without us."""
+
+
+def judge(end: End, *, resumable: bool = False) -> Outcome | Release | Leave:
     """The outcome of an end that is ours to write. ``resumable``: asked for, and not asked to stop."""
     if end.own:
         return _by_error(end.own_error)
     if end.cancelled and end.cause is not None:
-        if resumable and end.cause in _RELEASES:
-            return Release(_RELEASES[end.cause])
-        return Outcome(Status.ABORTED, _ABORTS[end.cause])
-    if end.raised is not None:
-        return _by_error(describe(end.raised))
-    return Outcome(Status.SUCCEEDED)
+        return _judge_cancel(end, end.cause, resumable=resumable)
+    if end.raised is None:
+        return Outcome(Status.SUCCEEDED)
+    error = describe(end.raised)
+    lost = end.adopted and resumable and error["code"] == PROCESS_LOST
+    return Release(LOST) if lost else _by_error(error)
+
+
+def _judge_cancel(end: End, cause: Cause, *, resumable: bool) -> Outcome | Release | Leave:
+    if cause is Cause.LEAVE:
+        return Leave()
+    if cause is Cause.LIMIT:
+        return Outcome(Status.FAILED, end.limit)
+    if resumable and cause in _RELEASES:
+        return Release(_RELEASES[cause])
+    return Outcome(Status.ABORTED, _ABORTS[cause])
 
 
 def judge_loss(*, resumable: bool, lost: int, max_attempts: int) -> Outcome | Release:

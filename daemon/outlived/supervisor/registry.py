@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import Any
 
 import attrs
 import trio
 
+from outlived.rules.limits import NO_LIMITS, Limits
 from outlived.store.owners import StopMark
+from outlived.supervisor.pulse import Pulse
 
 
 class Cause(Enum):
@@ -25,18 +28,32 @@ class Cause(Enum):
     SHUTDOWN = "the daemon stops"
     FORCED = "the daemon was told twice to stop"
     DISTRUST = "this owner could not renew its lease"
+    LEAVE = "the daemon stops, and leaves the run to the next one"
     LOST = "another owner has the run"
+    LIMIT = "it reached one of its limits"
 
 
 @attrs.define(eq=False)
 class Active:
-    """One run of ours. ``mark``: the stop it was asked for; ``hurry``: its agent gets no (more) grace."""
+    """One run of ours. ``mark``: the stop it was asked for; ``hurry``: its agent gets no (more) grace; ``leavable``: its
+    agent is a command that may be left to the next daemon; ``what`` and ``pid`` say which, for people.
+
+    ``limit``: the error of the one of its ``limits`` that it reached; ``elapsed_seconds``: what its attempt took at
+    another daemon; ``pulse``: when its agent last did something, if that is limited.
+    """
 
     run_id: str
     scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
     cause: Cause | None = None
     mark: StopMark | None = None
     hurry: trio.Event = attrs.Factory(trio.Event)
+    leavable: bool = False
+    what: str = ""
+    pid: int | None = None
+    limits: Limits = NO_LIMITS
+    elapsed_seconds: float = 0.0
+    pulse: Pulse | None = None
+    limit: dict[str, Any] | None = None
 
     def cancel(self, cause: Cause) -> None:
         """Cancel the agent. A lost ownership leaves it no grace."""
@@ -45,6 +62,12 @@ class Active:
         if self.cause is Cause.LOST:
             self.hurry.set()
         self.scope.cancel()
+
+    def exceed(self, limit: dict[str, Any]) -> None:
+        """Cancel the agent: it reached a limit. Whoever asked for its end before has asked first."""
+        if self.limit is None:
+            self.limit = limit
+        self.cancel(Cause.LIMIT)
 
     def force(self) -> None:
         """Cancel the agent, or end the grace it was given."""
@@ -60,6 +83,7 @@ class Registry:
     def __init__(self) -> None:
         self._active: dict[str, Active] = {}
         self._performing: set[str] = set()
+        self._left: dict[str, Active] = {}
         self._fewer = trio.lowlevel.ParkingLot()
 
     def enter(self, run_id: str, *, performing: bool = True) -> Active:
@@ -82,6 +106,17 @@ class Registry:
     def leave(self, active: Active) -> None:
         self._active.pop(active.run_id, None)
         self.note_performed(active)
+
+    def note_left(self, active: Active) -> None:
+        """It goes on without us: nobody here may miss it, or touch it."""
+        self._left[active.run_id] = active
+
+    def is_left(self, run_id: str) -> bool:
+        return run_id in self._left
+
+    @property
+    def left(self) -> list[Active]:
+        return list(self._left.values())
 
     def find(self, run_id: str) -> Active | None:
         return self._active.get(run_id)

@@ -2,7 +2,7 @@
 
 1. The request is checked before anything is stored; the reply leaves after the commit.
 2. A chat held by a dead owner is freed here, at once: a dead daemon never makes a chat answer 409, nor is its run
-   joined, unless it is to be resumed: that one keeps its chat. If another daemon is about to free it, that is waited for.
+   joined, unless it is to be resumed, or its command may be adopted: that one keeps its chat. If another daemon is about to free it, that is waited for.
 3. Only the daemon's own user and root may send a command, a directory or an environment.
 
 Not here: the slot itself (a unique index, and the journal's plan), who may use a workspace (``server``).
@@ -23,7 +23,9 @@ from outlived.identifiers import make_id
 from outlived.journal.items import Created, Existing, KeyTaken, RunSpec, SlotTaken, StartAnswer
 from outlived.journal.plan import read_input
 from outlived.journal.tail import wait_settled
+from outlived.store.adoption import is_awaited
 from outlived.store.owners import OwnerRow, is_adopted, read_holder
+from outlived.store.stops import read_processes
 from outlived.supervisor import Supervisor
 from outlived.supervisor.execute import launch, pick_agent
 from outlived.supervisor.takeover import is_dead, reap, take_over
@@ -163,21 +165,33 @@ async def _free_slot(supervisor: Supervisor, run_id: str) -> bool:
     holder = await read_holder(link, run_id)
     if holder is None:
         return True  # settled a moment ago
-    if holder.id == supervisor.journal.owner:
-        if supervisor.registry.is_performing(run_id):
-            return False
-    elif not is_dead(supervisor, holder):
-        if not await is_adopted(link, run_id):
-            return False
-    elif await reap(supervisor, holder) or await _is_taken(supervisor, run_id, holder):
-        await take_over(supervisor, [run_id])
-        if await _is_kept(supervisor, run_id):
-            return False
-    else:
+    if not await _is_ending(supervisor, run_id, holder):
         return False
     with trio.move_on_after(FREE_SECONDS), supervisor.hub.watch(run_id) as watched:
         await wait_settled(watched, supervisor.store.reads)  # whoever it is that settles it
     return True
+
+
+async def _is_ending(supervisor: Supervisor, run_id: str, holder: OwnerRow) -> bool:
+    """Whether the run is being settled, or is now, because its owner is dead."""
+    if holder.id == supervisor.journal.owner:
+        return not supervisor.registry.is_performing(run_id)
+    if not is_dead(supervisor, holder):
+        return await is_adopted(supervisor.store.sweep, run_id)
+    if await _is_awaited(supervisor, run_id, holder):
+        return False
+    if not (await reap(supervisor, holder) or await _is_taken(supervisor, run_id, holder)):
+        return False
+    await take_over(supervisor, [run_id])
+    return not await _is_kept(supervisor, run_id)
+
+
+async def _is_awaited(supervisor: Supervisor, run_id: str, holder: OwnerRow) -> bool:
+    """Whether the run's command may be alive, and its home may come back for it, or is about to."""
+    home, adopt_seconds = supervisor.home.home_id, supervisor.settings.run.adopt_seconds
+    if holder.home_id == home and supervisor.settings.run.adopt:
+        return bool(await read_processes(supervisor.store.sweep, [run_id]))  # our own next sweep sees to it
+    return await is_awaited(supervisor.store.sweep, run_id, home_id=home, adopt_seconds=adopt_seconds)
 
 
 async def _is_taken(supervisor: Supervisor, run_id: str, holder: OwnerRow) -> bool:

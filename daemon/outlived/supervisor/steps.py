@@ -48,11 +48,19 @@ _inside: ContextVar[Step | None] = ContextVar("inside a step", default=None)
 
 @attrs.define(eq=False)
 class Steps:
-    """The steps of one attempt. ``keeps``: there may be a next attempt; ``memory``: there were earlier ones."""
+    """The steps of one attempt. ``keeps``: there may be a next attempt; ``memory``: there were earlier ones; ``begun`` and
+    ``done``: the log says already of so many that they were started, and finished, for this attempt was adopted.
+    """
 
     keeps: bool = False
     memory: Memory | None = None
+    begun: int = 0
+    done: int = 0
     _count: int = 0
+
+    def is_begun(self, step: Step) -> bool:
+        """Whether an earlier owner of this attempt has started that step."""
+        return step.number <= self.begun
 
     def number(self, name: str) -> Step:
         """The next step, by the order of calls."""

@@ -13,13 +13,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from outlive import errors, wire
+from outlived import processes
 from outlived.journal.items import Entry, JournalRefused, OwnershipLost
 from outlived.journal.tail import wait_settled
 from outlived.rules.run import Fact
+from outlived.store.adoption import is_awaited
 from outlived.store.notices import Hint
 from outlived.store.owners import StopMark, read_holder
 from outlived.store.postgres import DatabaseLost, write_time
-from outlived.store.stops import mark_stop
+from outlived.store.stops import mark_stop, read_processes
 from outlived.supervisor import Supervisor
 from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.takeover import is_dead, reap, take_over
@@ -72,7 +74,19 @@ async def _settle_if_nobodys(supervisor: Supervisor, run_id: str, owner: str | N
             supervisor.store.notices.hint(Hint.STOP, owner)  # else its next heartbeat brings the mark
             return
         await reap(supervisor, holder)
+        if await _is_elsewhere(supervisor, run_id):
+            return  # whoever adopts it ends it, or the sweep, once nobody has
     await take_over(supervisor, [run_id])
+
+
+async def _is_elsewhere(supervisor: Supervisor, run_id: str) -> bool:
+    """Whether the run's command may be alive where we cannot kill it."""
+    settings, home = supervisor.settings.run, supervisor.home.home_id
+    link, here = supervisor.store.sweep, processes.read_own_identity()
+    found = (await read_processes(link, [run_id])).get(run_id)
+    if found is None or found.identity.is_beside(here):
+        return False
+    return await is_awaited(link, run_id, home_id=home, adopt_seconds=settings.adopt_seconds)
 
 
 async def _await_end(supervisor: Supervisor, run_id: str, seconds: float) -> wire.StopOutcome:

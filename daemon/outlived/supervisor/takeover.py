@@ -13,6 +13,7 @@ Not here: the rule (``rules/leases.py``), when to look (``chores/sweeper.py``), 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import msgspec
@@ -26,7 +27,7 @@ from outlived.rules.message import SHAPING
 from outlived.rules.run import Event, Fact, Status
 from outlived.store.owners import OwnerRow, StopMark, declare_dead, end_silent_holder
 from outlived.store.postgres import QueryRefused
-from outlived.store.stops import read_processes, read_stop
+from outlived.store.stops import RunProcess, read_processes, read_stop
 from outlived.supervisor import Supervisor
 from outlived.supervisor.conclude import conclude, judge_lost_run
 from outlived.supervisor.insist import insist
@@ -114,7 +115,9 @@ async def _take_over(supervisor: Supervisor, run_ids: list[str], answer: Ticket[
 async def _conclude_taken(supervisor: Supervisor, taken: list[Taken]) -> None:
     actives = [supervisor.registry.enter(run.run_id, performing=False) for run in taken]
     try:
-        alive = await insist(supervisor, partial(_kill_processes, supervisor, [run.run_id for run in taken]))
+        alive = await insist(
+            supervisor, partial(_kill_recorded_processes, supervisor, [run.run_id for run in taken])
+        )
         async with trio.open_nursery() as nursery:
             for run, active in zip(taken, actives, strict=True):
                 nursery.start_soon(_conclude_lost, supervisor, run, active, run.run_id in alive)
@@ -123,17 +126,25 @@ async def _conclude_taken(supervisor: Supervisor, taken: list[Taken]) -> None:
             supervisor.registry.leave(active)
 
 
-async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> list[str]:
-    """Kill what those runs still have on this host, found by their recorded process and by their environment.
-
-    Answers with the runs of which something lives on.
-    """
+async def _kill_recorded_processes(supervisor: Supervisor, run_ids: list[str]) -> list[str]:
+    """Kill what those runs still have on this host. Answers with the runs of which something lives on."""
     recorded = await read_processes(supervisor.store.sweep, run_ids)
+    return await kill_processes(supervisor, run_ids, recorded)
+
+
+async def kill_processes(
+    supervisor: Supervisor, run_ids: list[str], recorded: Mapping[str, RunProcess]
+) -> list[str]:
+    """Kill the processes of these runs, found by their cgroup, their recorded process and their environment."""
+    containment = supervisor.workshop.containment
     leaders: dict[str, ProcessIdentity | None] = dict.fromkeys(run_ids)
     leaders.update({run_id: process.identity for run_id, process in recorded.items()})
     left = run_ids
     with trio.move_on_after(KILL_SECONDS):
-        left = await processes.kill_run_processes(leaders)
+        left = await processes.kill_run_processes(leaders, find_container=containment.find_cgroup)
+    for run_id in set(run_ids) - set(left):
+        if (cgroup := containment.find_cgroup(run_id)) is not None:
+            cgroup.remove()
     if left:
         log.error("cannot kill every process of runs of a dead owner", run_ids=left)
     return left
@@ -142,7 +153,7 @@ async def _kill_processes(supervisor: Supervisor, run_ids: list[str]) -> list[st
 async def _conclude_lost(supervisor: Supervisor, run: Taken, active: Active, alive: bool) -> None:
     """Complete the run's message from its log, then settle or release it for its dead owner."""
     try:
-        marked = await insist(supervisor, partial(_complete_draft, supervisor, run))
+        marked = await insist(supervisor, partial(complete_draft, supervisor, run))
         found = await insist(supervisor, partial(read_stop, supervisor.store.sweep, run.run_id))
         mark: StopMark | None = found.mark if found else None
         if mark is not None and active.mark is None:  # else the heartbeat was quicker
@@ -159,7 +170,7 @@ async def _conclude_lost(supervisor: Supervisor, run: Taken, active: Active, ali
         log.warning("run left to its next owner", run_id=run.run_id, reason=str(error))
 
 
-async def _complete_draft(supervisor: Supervisor, run: Taken) -> bool:
+async def complete_draft(supervisor: Supervisor, run: Taken) -> bool:
     """Fold what the stored message has not seen; whether the log has the stop mark already."""
     owned = supervisor.journal.logs.get(run.run_id)
     full = owned is not None and owned.draft.truncated  # nothing more of the log is in the message

@@ -136,7 +136,8 @@ class _Start:
         socket = str(place(self._options))
         state = str(self.log.parent)
         # -P: the current directory is no place to import a daemon from.
-        argv = [sys.executable, "-P", "-m", "outlived", "serve", "--socket", socket, "--state-dir", state]
+        argv = [sys.executable, "-P", "-m", "outlived", "serve", "--personal"]
+        argv += ["--socket", socket, "--state-dir", state]
         environment = {
             name: value
             for name, value in os.environ.items()

@@ -20,6 +20,7 @@ import anyio
 from outlive.cli import outcome
 from outlive.cli.arguments import Commands, Options, Parser, command, count, seconds
 from outlive.cli.autostart import is_absent, start_daemon
+from outlive.cli.left import describe_left, left_runs
 from outlive.cli.logs import logs
 from outlive.cli.outcome import UsageError
 from outlive.cli.reach import reach
@@ -67,7 +68,7 @@ async def status(options: Options, screen: Screen) -> int:
 
 
 async def stop(options: Options, screen: Screen) -> int:
-    """Send SIGTERM to the daemon that answers and wait until its process has ended."""
+    """Send SIGTERM to the daemon that answers, wait until its process has ended, say what it has left running."""
     async with reach(options, screen) as client:
         info = await client.info()
     handle = _process_of(info, client.path)
@@ -82,10 +83,13 @@ async def stop(options: Options, screen: Screen) -> int:
         raise TimeoutError(f"cannot see the end of daemon {info.pid} in {options.timeout:g} s") from error
     finally:
         os.close(handle)
+    left = left_runs()
     if options.json:
-        screen.value({"pid": info.pid})
+        screen.value({"pid": info.pid, "left": left})
     else:
         screen.line(f"{info.pid} stopped")
+        for line in describe_left(left, screen.width()):
+            screen.line(line)
     return outcome.SUCCEEDED
 
 

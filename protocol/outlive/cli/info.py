@@ -5,10 +5,12 @@ from __future__ import annotations
 from outlive.cli import outcome
 from outlive.cli.arguments import Commands, Options, command
 from outlive.cli.figures import figures
+from outlive.cli.left import describe_left, left_runs
 from outlive.cli.reach import reach
 from outlive.cli.render import info_page, owners_table
 from outlive.cli.screen import Screen
 from outlive.client import Client
+from outlive.connection import Unreachable
 from outlive.errors import MethodNotFound
 
 
@@ -30,6 +32,15 @@ async def act(options: Options, screen: Screen) -> int:
     """Ask the daemon who it is, how it is, or who else there is."""
     if options.owners:
         return await _show_owners(options, screen)
+    try:
+        return await _show_daemon(options, screen)
+    except Unreachable:
+        for line in describe_left(left_runs(), screen.width()):
+            screen.say(line)
+        raise
+
+
+async def _show_daemon(options: Options, screen: Screen) -> int:
     async with reach(options, screen) as client:
         if options.stats:
             stats = await client.stats()

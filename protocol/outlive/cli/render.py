@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from outlive.cli.layout import Paint, ago, moment, one_line, plain, seconds_between, sheet, size, span, table
-from outlive.wire import Chat, Message, OwnerInfo, Run, ServerInfo, Usage
+from outlive.wire import Chat, Containment, Message, OwnerInfo, Run, ServerInfo, Usage
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OF_STATUS = {
@@ -127,6 +127,7 @@ def info_page(info: ServerInfo, socket: str, width: int | None, paint: Paint = p
             "started": moment(info.started_at),
             "you are": f"{info.peer.user or '-'} (uid {info.peer.uid}, gid {info.peer.gid})",
             "workspaces": "any" if info.workspaces is None else ", ".join(info.workspaces),
+            "contained": _contained(info.containment),
             "limits": [f"{label:<{widest}}  {value}" for label, value in limits.values()],
         },
         paint=paint,
@@ -135,6 +136,17 @@ def info_page(info: ServerInfo, socket: str, width: int | None, paint: Paint = p
     agents = [(agent.name, agent.kind, agent.description) for agent in info.agents]
     head = ("AGENT", "KIND", "DESCRIPTION")
     return [*lines, "", *table(head, agents, width, flexible=(2, 0), paint=paint)]
+
+
+def _contained(found: Containment | None) -> str:
+    """What holds the processes of a run."""
+    if found is None:
+        return "-"
+    kill = "by a cgroup for each run" if found.cgroups else "by descent from each run's first process"
+    held = ", ".join(
+        f"{name} by {holder}" for name, holder in (("memory", found.memory), ("pids", found.pids))
+    )
+    return f"{kill}; {held.replace('by none', 'not limited')}"
 
 
 def _kept(run: Run) -> str:

@@ -6,6 +6,7 @@ import os
 
 from outlive import wire
 from outlived import __version__, processes
+from outlived.containment import Containment
 from outlived.journal.items import MAX_DELTA_CHARS
 from outlived.server.credentials import read_user
 from outlived.server.methods.access import list_allowed
@@ -35,6 +36,7 @@ async def info(session: Session, params: wire.NoParams, call: Call) -> wire.Serv
         ],
         peer=wire.PeerInfo(caller.uid, caller.gid, read_user(caller.uid)),
         workspaces=list_allowed(session),
+        containment=_describe_containment(supervisor.workshop.containment),
     )
 
 
@@ -42,6 +44,16 @@ async def list_owners(session: Session, params: wire.NoParams, call: Call) -> wi
     """Who shares this database."""
     supervisor = session.supervisor
     return wire.OwnerList(await owners.list_owners(supervisor.store.pool, supervisor.journal.owner))
+
+
+def _describe_containment(containment: Containment) -> wire.Containment:
+    return wire.Containment(
+        cgroups=containment.cgroups is not None,
+        controllers=containment.controllers,
+        kill=containment.kill,
+        memory=containment.memory,
+        pids=containment.pids,
+    )
 
 
 def _list_limits(session: Session) -> dict[str, int]:

@@ -120,6 +120,14 @@ FROM unnest(%(ids)s::uuid[], %(hosts)s::text[], %(boot_ids)s::text[], %(pid_name
      AS n (id, host, boot_id, pid_namespace, pid, start_ticks, pgid)
 WHERE r.id = n.id AND r.owner = %(me)s::uuid;
 
+-- name: update_positions
+-- How far the output of commands was read: in the commit of the events made of it.
+UPDATE outlived.runs r
+SET stdout_offset = n.stdout_offset, stderr_offset = n.stderr_offset, reader_state = n.reader_state
+FROM unnest(%(ids)s::uuid[], %(stdouts)s::bigint[], %(stderrs)s::bigint[], %(states)s::text[])
+     AS n (id, stdout_offset, stderr_offset, reader_state)
+WHERE r.id = n.id AND r.owner = %(me)s::uuid;
+
 -- name: insert_runs
 INSERT INTO outlived.runs (id, workspace, chat_id, position, agent, command, input, trigger, created_by,
     peer_uid, message_id, metadata, detached, on_owner_loss, idempotency_key, request_digest, cwd, env,
@@ -165,6 +173,17 @@ INSERT INTO outlived.steps (run_id, position, name, result, seq)
 SELECT run_id, position, name, result, seq
 FROM unnest(%(run_ids)s::uuid[], %(positions)s::int[], %(names)s::text[], %(results)s::text[], %(seqs)s::bigint[])
      AS n (run_id, position, name, result, seq);
+
+-- name: keep_sessions
+-- The conversations that agent programs keep themselves. A chat has one active run, so nobody else writes its rows now.
+INSERT INTO outlived.sessions AS s (workspace, chat_id, agent, host, session_id, note, run_id, updated_at)
+SELECT workspace, chat_id, agent, host, session_id, note, run_id, %(at)s::timestamptz
+FROM unnest(%(workspaces)s::text[], %(chats)s::text[], %(agents)s::text[], %(hosts)s::text[], %(session_ids)s::text[],
+            %(notes)s::text[], %(run_ids)s::uuid[])
+     AS n (workspace, chat_id, agent, host, session_id, note, run_id)
+ON CONFLICT (workspace, chat_id, agent) DO UPDATE
+SET host = excluded.host, session_id = excluded.session_id, note = excluded.note, run_id = excluded.run_id,
+    updated_at = excluded.updated_at;
 
 -- name: commit
 COMMIT;
