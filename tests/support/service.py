@@ -32,9 +32,13 @@ def install(machine: Container, lines: str) -> None:
         else:
             source.mkdir(exist_ok=True)
             shutil.copy(PROJECT / name, source)
-    pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     for line in lines.splitlines():
-        machine.run(f"cd /src && {line}", seconds=300, **pip)
+        machine.run(f"cd /src && {line}", seconds=300, **pip_environment())
+
+
+def pip_environment() -> dict[str, str]:
+    """Where pip finds packages here, it finds them inside, too."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
 
 
 class Service:

@@ -14,8 +14,18 @@ from tests.support.container import Container, find_obstacle
 from tests.support.daemon import FAST
 from tests.support.effort import Effort
 from tests.support.runs import perform, settle, start, start_endless, start_shell, wait_text
-from tests.support.service import DROP_INS, IMPATIENT, PROGRAMS, UNIT, Service, install, read_now
+from tests.support.service import (
+    DROP_INS,
+    IMPATIENT,
+    PROGRAMS,
+    UNIT,
+    Service,
+    install,
+    pip_environment,
+    read_now,
+)
 from tests.support.waits import wait_until
+from tests.support.wire import Wire
 
 LINES = """
 python3 -m venv /opt/outlive && /opt/outlive/bin/pip install -q '.[daemon]'
@@ -339,6 +349,66 @@ def test_a_second_signal_skips_the_wait(service: Service):
         assert wire.call("run/get", run_id=run["id"])["run"]["error"]["code"] == "forced"
 
 
+# ---------------------------------------------------------------- commands that outlive their daemon
+
+
+def start_counting(wire: Wire, chat: str) -> str:
+    """A command that counts to 40 and writes files of its own meanwhile; its run's id, once it has begun."""
+    script = "for i in $(seq 40); do echo $i; echo $i >$(mktemp); sleep 0.1; done; grep -o 'run-[^/]*' /proc/self/cgroup"
+    run = start_shell(wire, script, chat_id=chat)
+    wait_text(wire, run["id"], "1\n")
+    return run["id"]
+
+
+def test_commands_survive_a_restart(service: Service):
+    """With the drop-in for it, and on_stop = "leave", a command and its cgroup go on through a restart and a kill -9 of the
+    daemon, and through a stop until the next start; the log has all it said, once.
+    """
+    counted = "".join(f"{number}\n" for number in range(1, 41))
+    service.configure(FAST.replace("[run]", '[run]\non_stop = "leave"'))
+    example = (ROOT / "systemd/drop-ins/survive-restarts.conf").read_text()
+    with service.drop_in(f"{example}RestartSec=100ms\n"):
+        with service.connect() as wire:
+            runs = [start_counting(wire, "restarted"), start_counting(wire, "killed-daemon")]
+        service.systemctl("restart")
+        pid = service.pid
+        service.kill(signal.SIGKILL)
+        service.wait_replaced(pid)
+        service.systemctl("stop")
+        assert service.machine.run("pgrep -cx -u outlived seq; pgrep -c -u outlived sh || true") != "0\n0\n"
+        with service.connect() as wire:  # which starts it
+            for run_id in runs:
+                run = settle(wire, run_id)
+                assert (run["status"], run["attempt"], run["epoch"]) == ("succeeded", 1, 4)
+                said = wire.call("run/get", run_id=run_id)["message"]["content"]
+                assert said == f"{counted}run-{run_id}\n"
+            events, _ = wire.tail(runs[0])
+            assert [event["type"] for event in events].count("run.adopted") == 3
+    service.configure()
+
+
+def test_without_that_a_restart_is_honest(service: Service):
+    """By default a restart ends commands and says so; a daemon that was killed takes them with it, and the next one says so."""
+    with service.drop_in(IMPATIENT):
+        with service.connect() as wire:
+            first = start_counting(wire, "restarted-plainly")
+            service.systemctl("restart")
+        with service.connect() as wire:
+            ended = settle(wire, first)
+            assert (ended["status"], ended["error"]["code"]) == ("aborted", "shutdown")
+            second = start_counting(wire, "killed-plainly")
+            pid = service.pid
+            service.kill(signal.SIGKILL)
+            service.wait_replaced(pid)
+        with service.connect() as wire:
+            ended = settle(wire, second)
+            assert (ended["status"], ended["error"]["code"]) in {
+                ("aborted", "owner_lost"),
+                ("failed", "process_lost"),
+            }
+        assert service.machine.try_run("pgrep -u outlived -x seq").returncode == 1
+
+
 # ---------------------------------------------------------------- what runs see, and what they may
 
 
@@ -504,3 +574,22 @@ def test_a_personal_daemon(service: Service):
     assert machine.run(f"stat -c %i {runtime}/outlived/outlived.sock") == before
     as_ann("systemctl --user disable --now outlived.service outlived.socket")
     assert machine.try_run(f"test -e {runtime}/outlived/outlived.sock").returncode == 1
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_about_operations(service: Service, effort: Effort):
+    """Every command of docs/operations.md does what it is there for; the last of them removes the service."""
+    machine = service.machine
+    service.configure("")
+    blocks = [block for block in read_blocks(ROOT / "docs/operations.md") if block.language == "sh"]
+    assert blocks[0].text == LINES  # which has been carried out
+    for block in blocks[1:]:
+        if "not here" in block.notes or ("long" in block.notes and effort.seed is None):
+            continue
+        done = machine.try_run(f"cd /src && set -e\n{block.text}", 120, **pip_environment())
+        assert done.returncode == 0, f"{block.where}: {done.stdout}{done.stderr}"
+    assert machine.try_run("systemctl cat outlived").returncode == 1
+    assert machine.run("pg_restore --list /var/backups/outlive.dump").count("TABLE DATA outlived") >= 5
+    assert "outlived/postgres/data/PG_VERSION" in machine.run("tar tf /var/backups/outlive.tar")

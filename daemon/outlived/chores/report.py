@@ -11,7 +11,7 @@ from outlived.supervisor import Supervisor
 from outlived.supervisor.state import read_state
 from outlived.systemd import Manager, make_status
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 
 
 async def report(supervisor: Supervisor, manager: Manager) -> None:
