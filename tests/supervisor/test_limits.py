@@ -137,6 +137,9 @@ class Stuck:
     async def append(self, run_id, entry, *, wait=False):
         await self.room.wait()
 
+    async def relay(self, run_id, entries, position):
+        await self.room.wait()
+
 
 DOINGS = {
     "text": lambda desk: desk.emit_text("x"),
@@ -156,7 +159,7 @@ async def test_whatever_an_agent_does_at_its_desk_is_no_idleness(autojump_clock,
     journal = Stuck()
     journal.room.set()
     active = Active("run", pulse=Pulse(journal))
-    desk = RunDesk(Assignment("run", "default", "chat", 1, "", {}), journal, active, 5.0)
+    desk = RunDesk(Assignment("run", "default", "chat", 1, "", {}), journal, active, 5.0, workshop=None)
     await trio.sleep(100)
     assert active.pulse.silent_seconds == 100
     await do(desk)
@@ -184,6 +187,7 @@ async def test_an_agent_that_is_held_up_is_not_idle(autojump_clock):
     assert pulse.silent_seconds == 3
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pulse.append, "run", None)
+        nursery.start_soon(pulse.relay, "run", [], None)
         await trio.sleep(100)
         assert pulse.silent_seconds == 0
         journal.room.set()

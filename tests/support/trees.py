@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from outlived import processes
 from tests.support.programs import list_pids
 
-LINGER = 'eval "$1"; while :; do sleep 1000; done'
-"""Does what it is told, then stays, whatever becomes of that."""
+LINGER = 'eval "$1"; while :; do kill -STOP "$$"; done'
+"""Does what it is told, then stays, whatever becomes of that, and starts nothing more."""
 
 TREES = {
     "plain": "sleep 1000 {word} &",
