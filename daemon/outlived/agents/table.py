@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from outlived.agents import Agent
+from outlived.agents.acp import AcpAgent
 from outlived.agents.command import CommandAgent
 from outlived.agents.demo import DemoAgent
 from outlived.agents.python import PythonAgent, isolate
@@ -30,7 +31,8 @@ def _open_agent(settings: AgentSettings) -> Agent:
             return isolate(settings.target, settings.flavour, **{**process, "env": _find_modules(settings)})
         return PythonAgent(settings.target, settings.description, settings.flavour)
     assert settings.command is not None
-    return CommandAgent(settings.command, format=settings.format, **_describe_process(settings))
+    program = CommandAgent(settings.command, format=settings.format, **_describe_process(settings))
+    return AcpAgent(program, settings.permissions) if settings.kind == "acp" else program
 
 
 def _describe_process(settings: AgentSettings) -> dict[str, Any]:
