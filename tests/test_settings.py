@@ -86,6 +86,9 @@ def test_everything_can_be_set(file):
         [agents.p]
         kind = "python"
         target = "package.module:name.attribute"
+        [workspaces.team-a]
+        users = ["root", 1000]
+        groups = [0]
         """,
     )
     assert attrs.asdict(settings) == {
@@ -134,6 +137,7 @@ def test_everything_can_be_set(file):
                 "max_pids": None,
             },
         },
+        "workspaces": {"team-a": {"users": ["root", 1000], "groups": [0]}},
     }
 
 

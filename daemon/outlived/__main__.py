@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
 import gc
 import os
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
 from outlive.places import socket_path, state_directory, usual_config
 from outlived import __version__
 from outlived.settings import Settings, SettingsRefused, read_settings
+from outlived.systemd import Handed, Manager, take_environment
+from outlived.units import add_arguments, install_units
+
+if TYPE_CHECKING:
+    from outlived.house import Place
 
 LARGE_BLOCK = 256 << 10
 
@@ -28,13 +35,17 @@ LARGE_BLOCK = 256 << 10
 def main(argv: list[str] | None = None) -> int:
     """The console script."""
     options = _parse(argv)
+    handed = take_environment()
     try:
-        settings = read_settings(_find_config(options.config))
+        if options.command == "install-units":
+            return install_units(options)
+        config = _find_config(options.config, handed)
+        settings = read_settings(config)
         if options.command == "check-config":
-            return _check_config(settings, options.config)
+            return _check_config(settings, config)
         if options.command == "fsck":
             return _check_database(settings, options)
-        return _serve(settings, options)
+        return _serve(settings, options, config, handed)
     except SettingsRefused as error:
         return _complain(error)
     except KeyboardInterrupt:  # before the house listens
@@ -64,6 +75,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     fsck = commands.add_parser(
         "fsck", help="check that everything in the database is true, and change nothing"
     )
+    add_arguments(
+        commands.add_parser("install-units", help="install the systemd units, with the right paths in them")
+    )
     for command in (serve, check, fsck):
         command.add_argument(
             "--config",
@@ -87,12 +101,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _find_config(given: str | None) -> Path | None:
+def _find_config(given: str | None, handed: Handed) -> Path | None:
     """The file that was named, else the usual one if it is there."""
     if found := given or os.environ.get("OUTLIVED_CONFIG"):
         return Path(found)
     try:
-        usual = usual_config()
+        usual = handed.configuration / "outlived.toml" if handed.configuration else usual_config()
     except ValueError:
         return None  # nobody's home
     return usual if os.path.isfile(usual) else None  # noqa: PTH113 - a place that may not be looked into has none
@@ -114,35 +128,31 @@ def _left_out(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-def _serve(settings: Settings, options: argparse.Namespace) -> int:
+def _serve(settings: Settings, options: argparse.Namespace, config: Path | None, handed: Handed) -> int:
     with _left_out("rich"):
         import trio
 
-        from outlived.house import REFUSALS, Place, live
+        from outlived.house import REFUSALS, live
         from outlived.logs import open_logs
 
     for name in [
         name for name in os.environ if name in {"OUTLIVE_RUN_ID", "OUTLIVE_CHAT_ID", "OUTLIVE_ATTEMPT"}
     ]:
         del os.environ[name]  # started from within a run, the daemon is no part of it
-    open_logs()
-    on_stop = settings.run.on_stop or ("leave" if options.personal else "drain")
-    settings = attrs.evolve(settings, run=attrs.evolve(settings.run, on_stop=on_stop))
+    open_logs(to_journal=handed.to_journal)
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where we stood
+    settings = _resolve(settings, options)
     try:
-        place = Place(
-            socket=socket_path(options.socket or os.environ.get("OUTLIVE_SOCKET") or settings.server.socket),
-            state_dir=state_directory(
-                options.state_dir or os.environ.get("OUTLIVED_STATE_DIR") or settings.store.state_dir
-            ),
-            database=options.database or os.environ.get("OUTLIVED_DATABASE") or settings.store.database,
-        )
-    except ValueError as error:
+        place = _find_place(settings, options, handed)
+    except (ValueError, OSError, *REFUSALS) as error:
         return _complain(error)
     _calm_collector()
     _return_large_blocks()
     _raise_file_limit()
+    read = partial(_read_again, config, options)
+    manager = Manager(handed.notify_socket, handed.watchdog_seconds)
     try:
-        return 0 if trio.run(live, settings, place, strict_exception_groups=True) else 1
+        clean = trio.run(live, settings, place, read, manager, strict_exception_groups=True)
     except REFUSALS as error:
         return _complain(error)
     except BaseExceptionGroup as group:
@@ -150,6 +160,44 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         if unknown is not None or known is None:
             raise
         return _complain(_first(known))
+    return 0 if clean else 1
+
+
+def _resolve(settings: Settings, options: argparse.Namespace) -> Settings:
+    """The settings, where they say nothing and the way of starting does."""
+    on_stop = settings.run.on_stop or ("leave" if options.personal else "drain")
+    return attrs.evolve(settings, run=attrs.evolve(settings.run, on_stop=on_stop))
+
+
+def _read_again(config: Path | None, options: argparse.Namespace) -> Settings:
+    return _resolve(read_settings(config), options)
+
+
+def _find_place(settings: Settings, options: argparse.Namespace, handed: Handed) -> Place:
+    """Option, environment, the socket and the credential that were handed down, file, default: the first that speaks."""
+    from outlived.house import Place
+    from outlived.server.listener import pick_inherited, read_address
+
+    inherited = pick_inherited(handed.fds)
+    named = options.socket or os.environ.get("OUTLIVE_SOCKET")
+    address = read_address(inherited) if inherited is not None else None
+    if inherited is not None and named and str(socket_path(named)) != address:
+        inherited.close()
+        inherited = None
+    return Place(
+        socket=Path(address) if inherited and address else socket_path(named or settings.server.socket),
+        state_dir=state_directory(
+            options.state_dir
+            or os.environ.get("OUTLIVED_STATE_DIR")
+            or settings.store.state_dir
+            or handed.state
+        ),
+        database=options.database
+        or os.environ.get("OUTLIVED_DATABASE")
+        or handed.read_credential("database")
+        or settings.store.database,
+        inherited=inherited,
+    )
 
 
 def _return_large_blocks() -> None:
@@ -200,10 +248,12 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _check_config(settings: Settings, given: str | None) -> int:
+def _check_config(settings: Settings, config: Path | None) -> int:
     from outlived.agents import AgentBroken
     from outlived.agents.table import open_agents
+    from outlived.supervisor.access import open_access
 
+    open_access(settings.workspaces)
     status = 0
     for name, agent in open_agents(settings.agents).items():
         try:
@@ -211,7 +261,7 @@ def _check_config(settings: Settings, given: str | None) -> int:
         except AgentBroken as error:
             status = _complain(f"agents.{name}: {error}")
     if status == 0:
-        print(f"{_find_config(given) or 'the default configuration'} is valid")
+        print(f"{config or 'the default configuration'} is valid")
     return status
 
 

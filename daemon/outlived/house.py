@@ -1,7 +1,7 @@
 """The house: opens every room in order, closes them in reverse; the only file that knows all of them.
 
-Start: home and lock, socket lock, Postgres, schema, registration, first sweep, door. Stop, in this order: the
-door closes, runs drain, settle, the journal flushes, connections are told, this owner retires, Postgres stops.
+Start: home and lock, socket lock, Postgres, schema, registration, first sweep, door; only then the service manager is
+told that we are ready. Stop, in this order: the manager is told, the door closes, runs drain, settle, the journal flushes, connections are told, this owner retires, Postgres stops.
 
 Those who use a service end before it: sessions and runs have nurseries of their own inside that of the actors,
 and an outer scope is never cancelled to stop an inner one. Told to stop before its door is open, the daemon gives
@@ -10,9 +10,10 @@ the start up, at whatever point it is.
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,13 @@ from outlived import __version__
 from outlived.agents.table import open_agents
 from outlived.agents.watch import SpoolWatch
 from outlived.agents.workshop import Workshop
+from outlived.bell import Bell
+from outlived.chores.drainer import drain_when_told
 from outlived.chores.heartbeat import beat
 from outlived.chores.hints import exchange_hints
 from outlived.chores.pruner import prune
+from outlived.chores.reloader import reload_when_told
+from outlived.chores.report import describe, report
 from outlived.chores.sweeper import sweep, sweep_all
 from outlived.containment import open_containment
 from outlived.home import HomeRefused, open_home
@@ -36,7 +41,7 @@ from outlived.journal.elsewhere import watch_elsewhere
 from outlived.journal.hub import Hub
 from outlived.journal.items import OwnershipLost
 from outlived.journal.writer import Journal
-from outlived.server.listener import Listener, SocketRefused, bind
+from outlived.server.listener import Inherited, Listener, SocketRefused, bind, take_over_socket
 from outlived.settings import Settings, SettingsRefused
 from outlived.store import Store, open_store
 from outlived.store.embedded import Embedded, EmbeddedFailed, open_embedded
@@ -44,11 +49,13 @@ from outlived.store.migrate import SchemaRefused
 from outlived.store.owners import retire
 from outlived.store.postgres import DatabaseLost, QueryRefused, write_time
 from outlived.supervisor import Home, Supervisor
+from outlived.supervisor.access import open_access
 from outlived.supervisor.actors import DaemonBroken, keep, keep_or_break
 from outlived.supervisor.drain import drain
 from outlived.supervisor.registry import Registry
 from outlived.supervisor.term import begin_term, watch_term
 from outlived.supervisor.trust import Trust
+from outlived.systemd import Manager, make_status
 
 log = structlog.get_logger("outlived")
 
@@ -64,25 +71,38 @@ REFUSALS = (
 
 @attrs.frozen
 class Place:
-    """Where this daemon lives: resolved paths, and a DSN instead of the embedded Postgres."""
+    """Where this daemon lives: resolved paths, and a DSN instead of the embedded Postgres.
+
+    ``inherited``: a listening socket that was handed down, in place of one to be bound at ``socket``.
+    """
 
     socket: Path
     state_dir: Path
     database: str | None
+    inherited: Inherited | None = None
 
 
 @attrs.define(eq=False)
 class Ears:
-    """The signals that ask for an end: the first ends the start, or the serving; every further one means faster."""
+    """The signals that ask for an end: the first ends the start, or the serving; every further one means faster.
 
+    SIGHUP asks for no end: it rings ``reload``, and the settings are read again (``read``).
+    """
+
+    manager: Manager
+    read: Callable[[], Settings]
     opening: trio.CancelScope = attrs.Factory(trio.CancelScope)
     serving: bool = False
     told: trio.Event = attrs.Factory(trio.Event)
     hurry: trio.Event = attrs.Factory(trio.Event)
+    reload: Bell = attrs.Factory(Bell)
 
     async def listen(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
             name = signal.Signals(number).name
+            if number == signal.SIGHUP:
+                self.reload.ring()
+                continue
             if self.told.is_set():
                 log.warning("told again to stop", signal=name)
                 self.hurry.set()
@@ -92,13 +112,25 @@ class Ears:
             if not self.serving:
                 self.opening.cancel()
 
+    async def announce(self) -> None:
+        """Tell the manager of the end, and ask it for the time that it takes: its bounds are our own."""
+        await self.told.wait()
+        with self.manager.taking_time():
+            await self.manager.tell("STOPPING=1", make_status("stopping"))
+            await trio.sleep_forever()
 
-async def live(settings: Settings, place: Place) -> bool:
-    """Run the daemon until it is told to stop; True after a clean stop. Raises one of REFUSALS."""
-    ears, clean = Ears(), True
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+
+async def live(settings: Settings, place: Place, read: Callable[[], Settings], manager: Manager) -> bool:
+    """Run the daemon until it is told to stop; True after a clean stop. Raises one of REFUSALS.
+
+    ``read``: how to read the settings again.
+    """
+    ears, clean = Ears(manager, read), True
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ears.listen, signals)
+            nursery.start_soon(ears.announce)
+            nursery.start_soon(keep, "watchdog", manager.attend)
             with ears.opening:
                 clean = await _live(settings, place, ears)
             nursery.cancel_scope.cancel()
@@ -107,34 +139,42 @@ async def live(settings: Settings, place: Place) -> bool:
 
 async def _live(settings: Settings, place: Place, ears: Ears) -> bool:
     """Open the rooms up to the store, live, and close them again."""
-    with open_home(place.state_dir) as home_id:
-        mode = int(settings.server.socket_mode, 8)
-        with bind(place.socket, mode=mode, group=settings.server.socket_group) as sock:
-            async with _open_database(place) as (dsn, embedded), trio.open_nursery() as services:
-                if embedded is not None:
-                    services.start_soon(keep, "postgres watch", embedded.watch)
+    with open_home(place.state_dir) as home_id, _open_socket(settings, place) as sock:
+        async with _open_database(place, ears.manager) as (dsn, embedded), trio.open_nursery() as services:
+            if embedded is not None:
+                services.start_soon(keep, "postgres watch", embedded.watch)
+            with ears.manager.taking_time():  # migrations
                 store = await open_store(dsn, message_limit=settings.store.max_message_bytes)
-                try:
-                    home = Home(
-                        home_id=home_id,
-                        socket=str(place.socket),
-                        sole_owner=embedded is not None,
-                        started_at=write_time(datetime.now(UTC)),
-                    )
-                    return await _live_here(settings, place, home, store, embedded, sock, services, ears)
-                finally:
-                    services.cancel_scope.cancel()
-                    store.close()
+            try:
+                home = Home(
+                    home_id=home_id,
+                    socket=str(place.socket),
+                    sole_owner=embedded is not None,
+                    started_at=write_time(datetime.now(UTC)),
+                )
+                return await _live_here(settings, place, home, store, embedded, sock, services, ears)
+            finally:
+                services.cancel_scope.cancel()
+                store.close()
+
+
+def _open_socket(settings: Settings, place: Place) -> AbstractContextManager[trio.socket.SocketType]:
+    if place.inherited is not None:
+        return take_over_socket(place.inherited)
+    return bind(place.socket, mode=int(settings.server.socket_mode, 8), group=settings.server.socket_group)
 
 
 @asynccontextmanager
-async def _open_database(place: Place) -> AsyncIterator[tuple[str, Embedded | None]]:
+async def _open_database(place: Place, manager: Manager) -> AsyncIterator[tuple[str, Embedded | None]]:
     if place.database is not None:
         yield place.database, None
         return
-    async with open_embedded(
-        place.state_dir / "postgres", log=structlog.get_logger("outlived.postgres")
-    ) as server:
+    directory = place.state_dir / "postgres"
+    async with AsyncExitStack() as stack:
+        with manager.taking_time():  # creating it, or its recovery
+            server = await stack.enter_async_context(
+                open_embedded(directory, log=structlog.get_logger("outlived.postgres"))
+            )
         yield server.dsn, server
 
 
@@ -164,6 +204,7 @@ async def _live_here(
             journal=journal,
             hub=hub,
             agents=open_agents(settings.agents),
+            access=open_access(settings.workspaces),
             registry=Registry(),
             trust=Trust(settings.owner.lease_seconds, lambda: embedded is not None and embedded.known_down),
             nursery=runs,
@@ -216,13 +257,20 @@ def _note_left(supervisor: Supervisor, place: Place) -> None:
 async def _serve(supervisor: Supervisor, sock: trio.socket.SocketType, ears: Ears) -> bool:
     """Keep the door open until a signal, then close everything that uses the journal; True if all is settled."""
     listener = Listener(supervisor, sock)
+    manager = ears.manager
     async with trio.open_nursery() as doors:
         doors.start_soon(keep, "listener", listener.serve)
+        doors.start_soon(
+            keep, "reloader", partial(reload_when_told, supervisor, ears.reload, ears.read, manager)
+        )
+        doors.start_soon(keep, "report", partial(report, supervisor, manager))
+        await listener.opened.wait()
         log.info(
             "serving", version=__version__, socket=supervisor.home.socket, owner=supervisor.journal.owner
         )
         ears.serving = True
-        await ears.told.wait()
+        await manager.tell("READY=1", f"MAINPID={os.getpid()}", make_status(describe(supervisor)))
+        await _obey(supervisor, ears)
         listener.stop_accepting()
         settled = await drain(supervisor, ears.hurry)
         away = supervisor.journal.degraded  # and the drain has waited for it in vain
@@ -230,6 +278,14 @@ async def _serve(supervisor: Supervisor, sock: trio.socket.SocketType, ears: Ear
         await listener.close()
         doors.cancel_scope.cancel()
     return settled and flushed
+
+
+async def _obey(supervisor: Supervisor, ears: Ears) -> None:
+    """Carry out orders to drain until a signal comes: that drain takes the place of theirs."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep, "drainer", partial(drain_when_told, supervisor))
+        await ears.told.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def _flush(supervisor: Supervisor) -> bool:

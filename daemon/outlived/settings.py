@@ -132,6 +132,14 @@ class AgentSettings:
 
 
 @attrs.frozen
+class WorkspaceSettings:
+    """``[workspaces.NAME]``: who may use it, by name or number; the daemon's own user and root may always."""
+
+    users: list[Annotated[str, Meta(min_length=1)] | Annotated[int, Meta(ge=0)]] = attrs.Factory(list)
+    groups: list[Annotated[str, Meta(min_length=1)] | Annotated[int, Meta(ge=0)]] = attrs.Factory(list)
+
+
+@attrs.frozen
 class Settings:
     """Everything the file can say."""
 
@@ -142,6 +150,7 @@ class Settings:
     run: RunSettings = RunSettings()
     events: EventSettings = EventSettings()
     agents: dict[str, AgentSettings] = attrs.Factory(dict)
+    workspaces: dict[str, WorkspaceSettings] = attrs.Factory(dict)
 
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -169,7 +178,7 @@ def read_settings(path: Path | None) -> Settings:
 
 def _check(path: Path, raw: dict[str, Any]) -> Settings:
     _check_characters(path, "", raw)
-    agents = raw.pop("agents", {})
+    agents, workspaces = raw.pop("agents", {}), raw.pop("workspaces", {})
     found: dict[str, Any] = {}
     for section, values in raw.items():
         if section not in _SECTIONS:
@@ -180,6 +189,13 @@ def _check(path: Path, raw: dict[str, Any]) -> Settings:
     for name, values in agents.items():
         _check_name(path, name)
         found.setdefault("agents", {})[name] = _read_agent(path, name, values)
+    if not isinstance(workspaces, dict):
+        raise _refusal(path, "workspaces", "expected tables [workspaces.NAME]")
+    for name, values in workspaces.items():
+        if not re.fullmatch(r"[A-Za-z0-9._:@/-]{1,64}", name):
+            raise _refusal(path, f"workspaces.{name}", "a name has 1 to 64 of A-Z a-z 0-9 . _ : @ / -")
+        members = _read_section(path, f"workspaces.{name}", values, WorkspaceSettings)
+        found.setdefault("workspaces", {})[name] = members
     shared = found.get("run", RunSettings()).inherit_env
     for name, agent in found.get("agents", {}).items():
         found["agents"][name] = attrs.evolve(agent, inherit_env=[*shared, *agent.inherit_env])

@@ -262,6 +262,11 @@ class Client:
         """How the daemon is doing: gauges, totals since its start, quantiles of the last minutes."""
         return await self._ask("server/stats", wire.NoParams(), wire.ServerStats)
 
+    async def drain(self, grace_seconds: float | None = None) -> wire.ServerDraining:
+        """Have the daemon start nothing more and end its runs; it stays. For its own user and root."""
+        params = wire.ServerDrainParams(grace_seconds)
+        return await self._ask("server/drain", params, wire.ServerDraining)
+
     async def describe(self, method: str | None = None) -> wire.ServerDescription:
         """The contract that the daemon serves, of one method or of all, as JSON Schema."""
         return await self._ask("server/describe", wire.ServerDescribeParams(method), wire.ServerDescription)

@@ -70,6 +70,12 @@ METHODS: dict[str, Method] = {
             "one to two minutes (`_p50`, `_p99`). Needs no database.",
         ),
         Method(
+            "server/drain", wire.ServerDrainParams, wire.ServerDraining,
+            "Stops taking starts and ends the runs as a stop of the daemon would, but the daemon stays; answers at once. For "
+            "the daemon's own user and root. A later order takes the place of an earlier one.",
+            (errors.Forbidden,),
+        ),
+        Method(
             "run/start", wire.RunStartParams, wire.RunStarted,
             "Starts a run of an agent or of a command, exactly one of both, or finds the run that the key or `join` means. "
             "`input` is text, or a list of parts with a `type`.",
@@ -87,7 +93,7 @@ METHODS: dict[str, Method] = {
         Method(
             "run/latest", wire.RunLatestParams, wire.RunAndMessage,
             "Returns a chat's newest run and its assistant message: what a client asks that comes back.",
-            (_DB,),
+            (errors.NotFound, _DB),
         ),
         Method(
             "run/list", wire.RunListParams, wire.RunPage,
@@ -120,7 +126,7 @@ METHODS: dict[str, Method] = {
         Method(
             "chat/create", wire.ChatCreateParams, wire.ChatCreated,
             "Makes a chat, named by the daemon if `chat_id` is absent, or returns the one that is there, as it is.",
-            (errors.Forbidden, _DB),
+            (errors.NotFound, _DB),
         ),
         Method(
             "chat/get", wire.ChatGetParams, wire.ChatFound,

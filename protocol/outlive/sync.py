@@ -107,6 +107,7 @@ class Client:
     info = _blocking(client.Client.info)
     owners = _blocking(client.Client.owners)
     stats = _blocking(client.Client.stats)
+    drain = _blocking(client.Client.drain)
     describe = _blocking(client.Client.describe)
 
     def tail(

@@ -218,6 +218,13 @@ class ServerDescribeParams:
 
 
 @attrs.frozen(slots=False)
+class ServerDrainParams:
+    """``grace_seconds``: how long the runs may go on, instead of ``[run] drain_seconds``."""
+
+    grace_seconds: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+
+
+@attrs.frozen(slots=False)
 class RunStartParams:
     """Exactly one of ``agent`` and ``command``. ``input`` is text or a list of parts with a ``type``."""
 
@@ -379,6 +386,14 @@ class ServerInfo:
     peer: PeerInfo
     workspaces: list[str] | None
     containment: Containment | None = None
+
+
+@attrs.frozen(slots=False)
+class ServerDraining:
+    """The order is taken: how many runs are active now."""
+
+    state: ServerState
+    runs_active: int
 
 
 @attrs.frozen(slots=False)

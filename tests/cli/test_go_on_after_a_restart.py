@@ -39,6 +39,7 @@ def wait_event(wire, subscription, kind):
 
 def restart(daemon):
     daemon.kill()
+    daemon.config.write_text(FAST)  # with a short grace: what was to be stopped is stopped now
     daemon.start()
 
 

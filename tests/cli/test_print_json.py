@@ -86,11 +86,11 @@ def test_log_is_values_too(outlive):
 
 
 def test_daemon_that_ends_is_a_value(outlive, make_daemon):
-    """``daemon stop`` prints which process it stopped."""
+    """``daemon stop`` prints which process it stopped, and what that left running."""
     daemon = make_daemon()
     daemon.start()
     outlive.environment["OUTLIVE_SOCKET"] = str(daemon.socket)
-    assert read(outlive.run("daemon", "stop", "--json").stdout) == [{"pid": daemon.process.pid}]
+    assert read(outlive.run("daemon", "stop", "--json").stdout) == [{"pid": daemon.process.pid, "left": []}]
 
 
 def test_detached_id_goes_into_a_variable(outlive, wire):

@@ -30,6 +30,7 @@ NAMES = {
     "server/owners": "owners",
     "server/describe": "describe",
     "server/stats": "stats",
+    "server/drain": "drain",
     "run/start": "start",
     "run/get": "get",
     "run/latest": "latest",

@@ -5,24 +5,21 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.support import trees
 from tests.support.daemon import FAST, Daemon
 from tests.support.history import assert_history
 from tests.support.processes import find_run_processes, is_alive
 from tests.support.programs import list_pids, python
 from tests.support.runs import list_seqs, read_logged, read_text, settle, start, start_shell, wait_text
 from tests.support.waits import wait_until
-from tests.support.wire import Json, Wire
+from tests.support.wire import Json
 
 MakeDaemon = Callable[..., Daemon]
 
 LEAVE = f'{FAST}on_stop = "leave"\n'
-REFUSE = f"{FAST}adopt = false\n"
 TICK = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo tick $i; sleep 0.05; done; exit 7"
 TICKS = "".join(f"tick {number}\n" for number in range(1, 41))
 numbers = itertools.count(2_000_000)
@@ -321,52 +318,3 @@ def test_a_record_that_names_a_stranger_harms_nobody(make_daemon: MakeDaemon):
     finally:
         os.kill(stranger, signal.SIGKILL)
         os.waitpid(stranger, 0)
-
-
-# ---------------------------------------------------------------- trees
-
-
-def plant(wire: Wire, name: str, word: str, then: str, **params: object) -> Json:
-    """A run whose command has planted a tree of processes that try to get away."""
-    run = start_shell(wire, f"{trees.script(name, word)}\necho planted; {then}", **params)
-    wait_text(wire, run["id"], "planted\n")
-    size = trees.SIZES.get(name, 1)
-    wait_until(lambda: count(word, run["id"]) >= size, what=f"{size} processes are there")
-    return run
-
-
-def count(word: str, run_id: str) -> int:
-    """The tree's processes, without the wrapper and the shell that have the script on their command lines."""
-    return len(
-        [pid for pid in list_pids(word) if b"planted" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    )
-
-
-WAIT = "while [ ! -e {go} ]; do sleep 0.02; done"
-
-
-@pytest.mark.parametrize("name", trees.TREES)
-def test_no_tree_outlives_its_run(make_daemon: MakeDaemon, word: str, name: str, tmp_path: Path):
-    """However it forked: nothing is left after a run that finished, was stopped, hit a limit, or whose daemon was killed
-    and has a successor that adopts nothing."""
-    daemon = make_daemon(config=f"{FAST}wall_seconds = 3\n").start()
-    go = tmp_path / "go"
-    with daemon.connect() as wire:
-        run = plant(wire, name, f"{word}-finish", WAIT.format(go=go))
-        go.touch()
-        assert settle(wire, run["id"])["status"] == "succeeded"
-        assert not list_pids(f"{word}-finish")
-        run = plant(wire, name, f"{word}-stop", "sleep 600")
-        stopped = wire.call("run/stop", run_id=run["id"], wait_seconds=20)
-        assert stopped["run"]["status"] == "aborted"
-        assert not list_pids(f"{word}-stop")
-        run = plant(wire, name, f"{word}-limit", "sleep 600")
-        assert settle(wire, run["id"])["error"]["code"] == "limit"
-        assert not list_pids(f"{word}-limit")
-        run = plant(wire, name, f"{word}-kill", "sleep 600")
-    restart(daemon, REFUSE)
-    with daemon.connect() as wire:
-        lost = settle(wire, run["id"])
-        assert (lost["status"], lost["error"]["code"]) == ("aborted", "owner_lost")
-    assert not list_pids(word)
-    assert_history(daemon.dsn, settled=True)

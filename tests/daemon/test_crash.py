@@ -25,12 +25,12 @@ from tests.support.wire import Json, Wire, WireError
 MakeDaemon = Callable[..., Daemon]
 
 LINGERERS = {
-    "echo up; exec sleep 600": 1,
-    "setsid sleep 600 & echo up; exec sleep 600": 2,  # one left the session
-    "(setsid sh -c 'sleep 600 & exec sleep 600' &); echo up; exec sleep 600": 3,  # forked twice, then left
-    "(sleep 600 &); echo up; sleep 600; echo never": 3,  # forked twice
+    "echo up; exec sleep 600": 2,
+    "setsid sleep 600 & echo up; exec sleep 600": 3,  # one left the session
+    "(setsid sh -c 'sleep 600 & exec sleep 600' &); echo up; exec sleep 600": 4,  # forked twice, then left
+    "(sleep 600 &); echo up; sleep 600; echo never": 4,  # forked twice
 }
-"""Programs that stay, and how many processes each comes to."""
+"""Programs that stay, and how many processes each comes to, with its wrapper."""
 DEAF = "trap '' TERM; echo up; while :; do sleep 0.1; done"
 
 
@@ -73,8 +73,8 @@ def cut_off(postgres: Postgres, short_dir: Path) -> Iterator[CutOff]:
 
 
 def test_nothing_is_left_of_twenty_commands_whose_daemon_was_killed(make_daemon: MakeDaemon):
-    """After kill -9 with 20 commands the next daemon settles every run and kills every process, on the same Postgres."""
-    daemon = make_daemon(database=None, config="").start()
+    """After kill -9 with 20 commands a daemon that adopts nothing settles every run and kills every process."""
+    daemon = make_daemon(database=None, config="[run]\nadopt = false\n").start()
     with daemon.connect() as wire:
         ids = start_lingerers(wire, 20)
     postmaster, processes = daemon.postmaster.pid, find_run_processes(ids)
@@ -96,7 +96,7 @@ def test_nothing_is_left_of_twenty_commands_whose_daemon_was_killed(make_daemon:
 
 def test_a_log_begins_with_exactly_what_was_delivered(make_daemon: MakeDaemon, effort: Effort):
     """Whatever a subscriber was told before kill -9 is the beginning of the log afterwards, event for event."""
-    daemon = make_daemon().start()
+    daemon = make_daemon(config=f"{FAST}adopt = false\n").start()
     for number in range(effort.choose(3, 60)):
         with daemon.connect() as wire:
             run = start_shell(wire, "i=0; while :; do i=$((i+1)); echo line $i; done")

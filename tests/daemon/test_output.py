@@ -326,7 +326,7 @@ def test_commands_run_beside_each_other(wire: Wire):
 
 
 def test_programs_do_not_get_the_daemons_terminal(wire: Wire):
-    """A command runs in a session of its own."""
-    script = "import os; print(os.getsid(0) == os.getpid())"
+    """A command runs in a session of its own: that of its wrapper."""
+    script = "import os; print(os.getsid(0) == os.getppid())"
     _, message, _ = read_all(wire, start(wire, command=[sys.executable, "-I", "-S", "-c", script])["id"])
     assert message["content"] == "True\n"

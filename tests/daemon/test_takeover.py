@@ -32,8 +32,9 @@ heartbeat_seconds = {HEARTBEAT}
 interval_seconds = {SWEEP}
 [run]
 drain_seconds = 0
+adopt_seconds = 0
 """
-SLOW_TO_SWEEP = "[sweep]\ninterval_seconds = 3600\n[run]\ndrain_seconds = 0"
+SLOW_TO_SWEEP = "[sweep]\ninterval_seconds = 3600\n[run]\nadopt_seconds = 0\ndrain_seconds = 0"
 QUICK_TO_SWEEP = SLOW_TO_SWEEP.replace("3600", str(SWEEP))
 SOON = 2 * SWEEP * 1.2 + 4.0
 """Two sweeps with their jitter, the two seconds for which a lock is waited for, and what a busy machine may take."""

@@ -7,7 +7,7 @@ from typing import get_args
 import attrs
 
 from outlive import wire
-from outlived import cgroups, processes
+from outlived import cgroups, journald, logs, processes
 from outlived.agents import spool
 from outlived.journal import hub, items, tail, writer
 from outlived.rules import result
@@ -82,6 +82,8 @@ LIMITS = {
     "readers of the database": str(READERS),
     "waiting for a turn at the database": seconds(postgres.QUERY_SECONDS),
     "runs of one pass of the sweep": str(owners.SWEEP_LIMIT),
+    "one sentence in the log": f"{logs.OFTEN} a minute",
+    "a value in the journal": size(journald.MAX_VALUE_BYTES),
     "data of an event": size(desk.MAX_DATA_BYTES),
     "text of one event": characters(items.MAX_DELTA_CHARS),
     "a message": f"{size(default(StoreSettings, 'max_message_bytes'))} `[store] max_message_bytes`",

@@ -38,13 +38,23 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.before: list[str] = []
         """A command that runs the daemon's, such as ``unshare``."""
+        self.environment: dict[str, str] = {}
+        self.own_socket = True
+        """Whether it is told where to listen."""
+        self.full_command: list[str] = []
+        """In place of the usual one."""
+        self.handed_down: list[int] = []
+        """Descriptors that it inherits; ``tests/support/manager.py`` says how it learns of them."""
         directory.mkdir(parents=True, exist_ok=True)
         self.config.write_text(config)
 
     @property
     def command(self) -> list[str]:
+        if self.full_command:
+            return self.full_command
         database = ["--database", self.database] if self.database else []
-        places = ["--config", str(self.config), "--socket", str(self.socket), "--state-dir", str(self.state)]
+        places = ["--config", str(self.config), "--state-dir", str(self.state)]
+        places += ["--socket", str(self.socket)] if self.own_socket else []
         return [*self.before, sys.executable, "-m", "outlived", "serve", *places, *database]
 
     def start(self, wait: bool = True) -> "Daemon":
@@ -55,7 +65,12 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "agents")},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(Path(__file__).parents[1] / "agents"),
+                    **self.environment,
+                },
+                pass_fds=self.handed_down,
                 cwd=self.directory,
             )
         if wait:

@@ -17,7 +17,7 @@ from tests.support.load import Habits, Load, list_told
 from tests.support.processes import find_run_processes
 from tests.support.waits import wait_until
 
-LEASE, HEARTBEAT, SWEEP = 2.0, 0.3, 0.3
+LEASE, HEARTBEAT, SWEEP, ADOPT = 2.0, 0.3, 0.3, 1.0
 BRISK = f"""
 [owner]
 lease_seconds = {LEASE}
@@ -27,10 +27,11 @@ interval_seconds = {SWEEP}
 [run]
 grace_seconds = 1
 drain_seconds = 0
+adopt_seconds = {ADOPT}
 """
-SOON = LEASE + 2 * SWEEP * 1.2 + 4.0
-"""Seconds in which a living daemon settles what a dead one left: lease, two sweeps with their jitter, the two seconds
-for which a lock is waited for, and what a busy machine may take."""
+SOON = LEASE + ADOPT + 2 * SWEEP * 1.2 + 4.0
+"""Seconds in which a living daemon settles what a dead one left: lease, the time in which that may come back for its
+commands, two sweeps with their jitter, the two seconds for which a lock is waited for, and what a busy machine may take."""
 
 
 @attrs.frozen

@@ -239,13 +239,14 @@ async def _write_down(program: Program, desk: Desk, stop: trio.Event) -> bool:
 async def _await_end(program: Program, desk: Desk, stop: trio.Event, full: trio.Event) -> Ending:
     """Wait for its end, or end it: the ladder, once ``stop`` or ``full`` is set."""
     await wait_any(program.ended.wait, stop.wait, full.wait)
-    if program.ended.is_set():
+    if program.ended.is_set() and not program.spool.is_ending:
         return Ending.ENDED
     if stop.is_set() and desk.leaving:
         return Ending.LEFT
     ending = Ending.STOPPED if stop.is_set() else Ending.FULL
     if ending is Ending.FULL:
         desk.note_end(_describe_full(desk.workshop.max_spool_bytes))
+    program.spool.mark_ending()
     program.signal(signal.SIGTERM)
     program.go_on()  # a stopped program has to run to hear it
     with trio.move_on_after(desk.grace_seconds):

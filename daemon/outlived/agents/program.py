@@ -167,8 +167,8 @@ async def start(workshop: Workshop, order: Order) -> Program:
     program = find_program(name, order.cwd, order.environment)
     if program is None:
         raise AgentFailed("agent_unavailable", f"cannot start {name}: there is no such program")
-    if not _is_runnable(program):
-        raise AgentFailed("agent_unavailable", f"cannot start {name}: it is neither a program nor a script")
+    if (complaint := explain_unfit(program)) is not None:
+        raise AgentFailed("agent_unavailable", f"cannot start {name}: {complaint}")
     try:
         spool = workshop.add_spool(order.run_id, order.attempt, order.given)
         return await _start(workshop, order, spool, program)
@@ -238,15 +238,24 @@ def find_program(name: str, cwd: str, environment: Mapping[str, str]) -> str | N
     return None if found is None else str(Path(cwd) / found)
 
 
-def _is_runnable(path: str) -> bool:
-    """A shell takes whatever the kernel does not know for a script, a spoilt program too; the kernel would refuse it."""
+def explain_unfit(path: str) -> str | None:
+    """Why the kernel would refuse to execute that file; None if nothing speaks against it.
+
+    A shell does not ask the kernel alone: it takes whatever is no program for a script, a spoilt program too.
+    """
     try:
         with Path(path).open("rb") as file:
             beginning = file.read(512)
     except OSError:
-        return True  # it may be executed and not read
-    known = beginning.startswith((b"#!", b"\x7fELF")) or b"\0" not in beginning
-    return known or any(entry.name not in {"register", "status"} for entry in _FOREIGN.glob("*"))
+        return None  # it may be executed and not read
+    if beginning.startswith(b"#!"):
+        words = beginning[2:].split(b"\n")[0].split()
+        interpreter = os.fsdecode(words[0]) if words else ""
+        return None if os.access(interpreter, os.X_OK) else f"its interpreter {interpreter!r} is not there"
+    if beginning.startswith(b"\x7fELF") or b"\0" not in beginning:
+        return None
+    foreign = any(entry.name not in {"register", "status"} for entry in _FOREIGN.glob("*"))
+    return None if foreign else "it is neither a program nor a script"
 
 
 def _part_names(environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

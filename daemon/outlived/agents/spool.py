@@ -1,7 +1,7 @@
 """The spool of one attempt of a command: its streams as files, so that neither side needs the other to be alive.
 
 ``<state>/spool/<run id>-<attempt>/``, 0700, holds ``stdin``, ``stdout``, ``stderr``; ``status``, into which the wrapper
-writes how the command ended; ``said``, what the wrapper's own shell complained about.
+writes how the command ended; ``said``, what the wrapper's own shell complained about; ``held`` and ``ending``, marks of a daemon for the next one.
 
 1. Whoever reads knows from the journal how far it was read, durably; a spool itself remembers nothing.
 2. What is durable in the journal is given back to the disk (a hole is punched): offsets stay what they are, and a
@@ -84,6 +84,15 @@ class Spool:
                 (self.path / "held").touch()
             else:
                 (self.path / "held").unlink()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a daemon has begun to end the command: however it has ended since then, it did not by itself."""
+        return (self.path / "ending").exists()
+
+    def mark_ending(self) -> None:
+        with suppress(OSError):
+            (self.path / "ending").touch()
 
     def remove(self) -> None:
         """Leave nothing of it."""

@@ -1,10 +1,11 @@
 """The socket: bound once, safely, and accepted from for ever.
 
 1. A path belongs to whoever holds the lock beside it; a living daemon's socket is never taken away.
-2. The socket is bound under a temporary name with its final mode, then renamed into place: a client never sees
+2. A socket that was inherited belongs to whoever made it: it is never unlinked, locked, or given another mode.
+3. Our own is bound under a temporary name with its final mode, then renamed into place: a client never sees
    a path that does not answer or a mode that is too wide.
-3. On the way out the path is removed only if it is still ours.
-4. A failing accept (no file descriptors left) waits and is logged seldom; it never spins or floods.
+4. On the way out the path is removed only if it is still ours.
+5. A failing accept (no file descriptors left) waits and is logged seldom; it never spins or floods.
 
 Not here: what a connection does (``session.py``), where the socket is by default (``outlive/places.py``).
 """
@@ -16,9 +17,10 @@ import fcntl
 import grp
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 import structlog
@@ -45,6 +47,49 @@ _NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 class SocketRefused(Exception):
     """The socket cannot be had; the message says why."""
+
+
+Inherited: TypeAlias = socket.socket
+"""A listening socket that was handed down."""
+INHERITED_NAMES = ("outlived.socket", "outlived")
+"""What the socket among several descriptors is called: after its unit, or as ``FileDescriptorName=`` says."""
+
+
+def pick_inherited(fds: Iterable[tuple[str, int]]) -> Inherited | None:
+    """The listening socket that was handed down, None where there is none. Raises SocketRefused."""
+    found = [(name, sock) for name, fd in fds if (sock := _read_listening(fd)) is not None]
+    named = [each for each in found if each[0] in INHERITED_NAMES] or found
+    if len(named) > 1:
+        names = ", ".join(name or "?" for name, _ in named)
+        raise SocketRefused(
+            f"cannot choose among {len(named)} inherited sockets ({names}): name one of them outlived"
+        )
+    return named[0][1] if named else None
+
+
+def _read_listening(fd: int) -> socket.socket | None:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return None  # no socket at all
+    listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    if listens and (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM):
+        return sock
+    sock.detach()
+    return None
+
+
+def read_address(sock: Inherited) -> str:
+    """Where an inherited socket can be reached; an abstract one begins with @."""
+    address = sock.getsockname()
+    return "@" + address[1:].decode(errors="replace") if isinstance(address, bytes) else address
+
+
+@contextmanager
+def take_over_socket(sock: Inherited) -> Iterator[trio.socket.SocketType]:
+    """An inherited socket, closed at the end and nothing more: its next heir finds it as we did."""
+    with trio.socket.from_stdlib_socket(sock) as listener:
+        yield listener
 
 
 @contextmanager
@@ -117,14 +162,19 @@ class Listener:
     supervisor: Supervisor
     sock: trio.socket.SocketType
     _sessions: set[Session] = attrs.Factory(set)
+    opened: trio.Event = attrs.Factory(trio.Event)
     _open: bool = True
     _accepting: trio.CancelScope = attrs.Factory(trio.CancelScope)
     _complained_at: float = float("-inf")
     _nursery: trio.Nursery = attrs.field(init=False)
 
     async def serve(self) -> None:
-        """Actor: accept until ``close``, then until the last session has ended. May be started again."""
+        """Actor: accept until ``close``, then until the last session has ended. May be started again.
+
+        ``opened`` is set once it accepts.
+        """
         async with trio.open_nursery() as self._nursery:
+            self.opened.set()
             with trio.CancelScope() as self._accepting:
                 while self._open:
                     await self._accept_one()

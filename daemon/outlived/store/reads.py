@@ -91,15 +91,17 @@ class Reads:
         self,
         *,
         workspace: str | None,
+        allowed: list[str] | None = None,
         chat_id: str | None,
         statuses: list[str] | None,
         agent: str | None,
         before: str | None,
         limit: int,
     ) -> Page[wire.Run]:
-        """Newest first, before the run ``before``."""
+        """Newest first, before the run ``before``; only of the ``allowed`` workspaces, if not of all."""
         params = {
             "workspace": workspace,
+            "allowed": allowed,
             "chat_id": chat_id,
             "statuses": statuses,
             "agent": agent,
@@ -115,12 +117,18 @@ class Reads:
         return read_chat(rows[0]) if rows else None
 
     async def list_chats(
-        self, *, workspace: str | None, after: tuple[datetime, str, str] | None, limit: int
+        self,
+        *,
+        workspace: str | None,
+        allowed: list[str] | None = None,
+        after: tuple[datetime, str, str] | None,
+        limit: int,
     ) -> Page[wire.Chat]:
-        """Most recently active first, after the chat (time, workspace, id) ``after``."""
+        """Most recently active first, after the chat (time, workspace, id) ``after``; of ``allowed`` workspaces."""
         at, after_workspace, after_chat = after or (None, None, None)
         params = {
             "workspace": workspace,
+            "allowed": allowed,
             "at": at,
             "after_workspace": after_workspace,
             "after_chat": after_chat,

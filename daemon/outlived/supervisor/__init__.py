@@ -7,7 +7,8 @@ a *cause* (a stop, a shutdown, a lost ownership); what it means is judged once, 
 
 The verbs, one file each: ``start`` (the one door in), ``execute`` (one life, read like a page), ``judge``
 (what an end means), ``stop``, ``adopt`` (commands that outlived their daemon), ``takeover`` (runs of dead owners),
-``term`` (being an owner, and losing it), ``drain`` (the end of the daemon). They share a ``Supervisor``: parts, no behaviour. ``loop`` watches the loop that
+``term`` (being an owner, and losing it), ``drain`` (the end of the daemon), ``orders`` (to drain, and to stay), ``access``
+(who may use which workspace). They share a ``Supervisor``: parts, no behaviour. ``loop`` watches the loop that
 all of them run on.
 """
 
@@ -24,7 +25,9 @@ from outlived.journal.hub import Hub
 from outlived.journal.writer import Journal
 from outlived.settings import Settings
 from outlived.store import Store
+from outlived.supervisor.access import Access
 from outlived.supervisor.loop import LoopWatch
+from outlived.supervisor.orders import Orders
 from outlived.supervisor.registry import Registry
 from outlived.supervisor.trust import Trust
 
@@ -39,9 +42,13 @@ class Home:
     started_at: str
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Supervisor:
-    """The parts that the verbs of this room work with. ``nursery`` holds the runs and nothing else."""
+    """The parts that the verbs of this room work with. ``nursery`` holds the runs and nothing else.
+
+    ``settings``, ``agents`` and ``access`` are replaced, all at once, when the configuration is read again: ask for them
+    when they are needed. ``complaint``: why the last reading was refused.
+    """
 
     settings: Settings
     home: Home
@@ -55,3 +62,6 @@ class Supervisor:
     workshop: Workshop
     draining: trio.Event = attrs.Factory(trio.Event)
     loop: LoopWatch = attrs.Factory(LoopWatch)
+    access: Access = attrs.Factory(Access)
+    orders: Orders = attrs.Factory(Orders)
+    complaint: str | None = None

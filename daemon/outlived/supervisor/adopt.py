@@ -10,7 +10,8 @@ was read durably. If the command has ended meanwhile, its status is there, and a
    settled or released.
 2. Other homes' runs with a process are left alone, for as long as their daemon may come back (``[run]
    adopt_seconds``); then the sweep takes them.
-3. A stop that was asked for meanwhile is heard by the command like any other.
+3. A stop that was asked for meanwhile is heard by the command like any other. A command that an earlier daemon had
+   begun to end is ended, whatever it says its end was: its run is stopped, or its owner lost.
 4. What nobody has a run for any more (its spool was not removed in time) is killed and removed.
 
 Not here: other runs of dead owners (``takeover.py``), who is dead (``rules/leases.py``).
@@ -40,7 +41,7 @@ from outlived.supervisor.execute import (
 from outlived.supervisor.insist import insist
 from outlived.supervisor.judge import End
 from outlived.supervisor.limits import set_limits, within_limits
-from outlived.supervisor.registry import Active
+from outlived.supervisor.registry import Active, Cause
 from outlived.supervisor.stop import apply_stop
 from outlived.supervisor.takeover import complete_draft, is_dead, kill_processes, reap, take_over
 
@@ -127,10 +128,13 @@ async def _adopt(supervisor: Supervisor, orphan: Orphan, answer: Ticket[bool]) -
 async def _go_on(
     supervisor: Supervisor, active: Active, agent: CommandAgent, desk: RunDesk, leader: ProcessIdentity
 ) -> None:
-    """Let the agent go on with its command; one that is to be stopped goes on to its end."""
+    """Let the agent go on with its command. One that is to be stopped, or was being ended, goes on to its end."""
     found = await insist(supervisor, partial(read_stop, supervisor.store.sweep, active.run_id))
     if found is not None and found.mark is not None:
         apply_stop(supervisor, active.run_id, found.mark)
+    spool = supervisor.workshop.find_spool(active.run_id, desk.assignment.attempt)
+    if spool is not None and spool.is_ending:
+        active.cancel(Cause.DISTRUST)
     with within_limits(supervisor, active):
         await agent.adopt(desk, leader)
 

@@ -61,8 +61,7 @@ class RunDesk:
         self._journal = journal
         self._active = active
         self._grace_seconds = grace_seconds
-        ear = journal if active.pulse is None else active.pulse
-        self._append, self._relay = ear.append, ear.relay
+        self._ear = journal if active.pulse is None else active.pulse
         self._steps = steps or Steps()
         self._workshop = workshop
         self._position = position
@@ -132,7 +131,7 @@ class RunDesk:
             if step.number > self._steps.done:
                 result = kept if self._steps.keeps else None
                 entry = Entry("step.finished", data, result=result)
-                await self._append(self._assignment.run_id, entry, wait=True)
+                await self._ear.append(self._assignment.run_id, entry, wait=True)
         return read_result(kept)  # type: ignore[no-any-return]
 
     async def tool_call(self, tool_call_id: str, name: str, input: Any) -> None:  # noqa: A002 - the wire's word
@@ -151,7 +150,7 @@ class RunDesk:
 
     async def relay(self, said: list[Said], position: Position) -> None:
         entries = [entry for each in said for entry in self._write(each.type, each.data)]
-        await self._relay(self._assignment.run_id, entries, position)
+        await self._ear.relay(self._assignment.run_id, entries, position)
 
     async def usage(self, **report: int | None) -> None:
         if unknown := report.keys() - set(USAGE_FIELDS):
@@ -178,10 +177,10 @@ class RunDesk:
 
     async def _emit_all(self, entries: list[Entry]) -> None:
         for entry in entries:
-            await self._append(self._assignment.run_id, entry)
+            await self._ear.append(self._assignment.run_id, entry)
 
     async def _emit(self, type_: str, data: dict[str, Any]) -> None:
-        await self._append(self._assignment.run_id, Entry(type_, data))
+        await self._ear.append(self._assignment.run_id, Entry(type_, data))
 
     def _write(self, type_: str, data: dict[str, Any]) -> list[Entry]:
         """What is said, as events that can be stored: clean, none of them too large."""

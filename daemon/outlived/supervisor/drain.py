@@ -27,17 +27,24 @@ SETTLE_SECONDS = 10.0
 KILL_SECONDS = 15.0
 
 
-async def drain(supervisor: Supervisor, hurry: trio.Event) -> bool:
-    """End every run; True if all of them are settled. ``hurry`` is set by a second request to stop."""
+async def drain(
+    supervisor: Supervisor, hurry: trio.Event, *, drain_seconds: float | None = None, leave: bool = True
+) -> bool:
+    """End every run; True if all of them are settled. ``hurry`` is set by a second request to stop.
+
+    ``drain_seconds``: how long runs may go on, if not as configured. ``leave``: whether commands may be left to the next
+    daemon, if they are to be.
+    """
     supervisor.draining.set()
     settings = supervisor.settings.run
-    log.info("draining", runs=len(supervisor.registry), drain_seconds=settings.drain_seconds)
+    seconds = settings.drain_seconds if drain_seconds is None else drain_seconds
+    log.info("draining", runs=len(supervisor.registry), drain_seconds=seconds)
     registry = supervisor.registry
-    if settings.on_stop == "leave":
+    if leave and settings.on_stop == "leave":
         for active in registry:
             if active.leavable:
                 active.cancel(Cause.LEAVE)
-    await _wait_unless(hurry, settings.drain_seconds, registry.wait_empty)
+    await _wait_unless(hurry, seconds, registry.wait_empty)
     if not hurry.is_set():
         registry.cancel_all(Cause.SHUTDOWN)
         await _wait_unless(hurry, settings.grace_seconds + KILL_SECONDS, registry.wait_performed)

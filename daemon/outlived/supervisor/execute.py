@@ -17,6 +17,7 @@ from functools import partial
 
 import structlog
 import trio
+from structlog.contextvars import bind_contextvars
 
 from outlive import wire
 from outlived.agents import Agent, Assignment
@@ -75,6 +76,7 @@ async def see_to_its_end(
 ) -> None:
     """Perform, judge, conclude: whatever comes of it, it is this run's alone."""
     run_id = spec.id
+    bind_contextvars(run_id=run_id, chat_id=spec.chat_id)  # for whatever is logged from here on
     try:
         end = await perform()
         supervisor.registry.note_performed(active)

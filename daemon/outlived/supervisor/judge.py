@@ -82,19 +82,23 @@ def judge(end: End, *, resumable: bool = False) -> Outcome | Release | Leave:
     """The outcome of an end that is ours to write. ``resumable``: asked for, and not asked to stop."""
     if end.own:
         return _by_error(end.own_error)
-    if end.cancelled and end.cause is Cause.LEAVE:
-        return Leave()
     if end.cancelled and end.cause is not None:
-        if end.cause is Cause.LIMIT:
-            return Outcome(Status.FAILED, end.limit)
-        if resumable and end.cause in _RELEASES:
-            return Release(_RELEASES[end.cause])
-        return Outcome(Status.ABORTED, _ABORTS[end.cause])
-    if end.raised is not None:
-        error = describe(end.raised)
-        lost = end.adopted and resumable and error["code"] == PROCESS_LOST
-        return Release(LOST) if lost else _by_error(error)
-    return Outcome(Status.SUCCEEDED)
+        return _judge_cancel(end, end.cause, resumable=resumable)
+    if end.raised is None:
+        return Outcome(Status.SUCCEEDED)
+    error = describe(end.raised)
+    lost = end.adopted and resumable and error["code"] == PROCESS_LOST
+    return Release(LOST) if lost else _by_error(error)
+
+
+def _judge_cancel(end: End, cause: Cause, *, resumable: bool) -> Outcome | Release | Leave:
+    if cause is Cause.LEAVE:
+        return Leave()
+    if cause is Cause.LIMIT:
+        return Outcome(Status.FAILED, end.limit)
+    if resumable and cause in _RELEASES:
+        return Release(_RELEASES[cause])
+    return Outcome(Status.ABORTED, _ABORTS[cause])
 
 
 def judge_loss(*, resumable: bool, lost: int, max_attempts: int) -> Outcome | Release:

@@ -165,23 +165,25 @@ async def _free_slot(supervisor: Supervisor, run_id: str) -> bool:
     holder = await read_holder(link, run_id)
     if holder is None:
         return True  # settled a moment ago
-    if holder.id == supervisor.journal.owner:
-        if supervisor.registry.is_performing(run_id):
-            return False
-    elif not is_dead(supervisor, holder):
-        if not await is_adopted(link, run_id):
-            return False
-    elif await _is_awaited(supervisor, run_id, holder):
-        return False
-    elif await reap(supervisor, holder) or await _is_taken(supervisor, run_id, holder):
-        await take_over(supervisor, [run_id])
-        if await _is_kept(supervisor, run_id):
-            return False
-    else:
+    if not await _is_ending(supervisor, run_id, holder):
         return False
     with trio.move_on_after(FREE_SECONDS), supervisor.hub.watch(run_id) as watched:
         await wait_settled(watched, supervisor.store.reads)  # whoever it is that settles it
     return True
+
+
+async def _is_ending(supervisor: Supervisor, run_id: str, holder: OwnerRow) -> bool:
+    """Whether the run is being settled, or is now, because its owner is dead."""
+    if holder.id == supervisor.journal.owner:
+        return not supervisor.registry.is_performing(run_id)
+    if not is_dead(supervisor, holder):
+        return await is_adopted(supervisor.store.sweep, run_id)
+    if await _is_awaited(supervisor, run_id, holder):
+        return False
+    if not (await reap(supervisor, holder) or await _is_taken(supervisor, run_id, holder)):
+        return False
+    await take_over(supervisor, [run_id])
+    return not await _is_kept(supervisor, run_id)
 
 
 async def _is_awaited(supervisor: Supervisor, run_id: str, holder: OwnerRow) -> bool:

@@ -3,7 +3,7 @@
 1. One daemon at a time: a lock is taken before starting and is inherited by the daemon, so that whoever comes second waits for
    the first daemon's socket and starts nothing, even if the first command was interrupted meanwhile.
 2. The daemon has its own session, no input, and a log file; no name of a run it may have been started from is left in
-   its environment (a daemon ends processes that carry one).
+   its environment (a daemon ends processes that carry one), nor what systemd told the service it was started from.
 3. A daemon that ends at once may have lost against one started by hand: only if nobody answers is it a failure.
 
 Not here: stopping it (``daemon.py``).
@@ -32,6 +32,7 @@ from outlive.connection import Unreachable
 
 _NEEDED = ("outlived", "trio", "trio_asyncio", "psycopg", "structlog")
 _OF_A_RUN = ("OUTLIVE_RUN_ID", "OUTLIVE_CHAT_ID", "OUTLIVE_WORKSPACE", "OUTLIVE_ATTEMPT")
+_OF_A_SERVICE = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY")
 _START_SECONDS = 90.0
 _QUIET_SECONDS = 1.0
 _LOSER_SECONDS = 2.0
@@ -137,7 +138,11 @@ class _Start:
         # -P: the current directory is no place to import a daemon from.
         argv = [sys.executable, "-P", "-m", "outlived", "serve", "--personal"]
         argv += ["--socket", socket, "--state-dir", state]
-        environment = {name: value for name, value in os.environ.items() if name not in _OF_A_RUN}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _OF_A_RUN and not name.startswith(_OF_A_SERVICE)
+        }
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._log_began = os.fstat(log).st_size
         try:

@@ -31,6 +31,7 @@ _COMMANDS = (
     "messages",
     "info",
     "describe",
+    "drain",
     "daemon",
     "completion",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outlive.methods import METHODS
-from outlived.server.methods import chats, describe, info, runs, start, stats, stop, tail, wait
+from outlived.server.methods import chats, describe, drain, info, runs, start, stats, stop, tail, wait
 from outlived.server.session import Handler
 
 HANDLERS: dict[str, Handler] = {
@@ -11,6 +11,7 @@ HANDLERS: dict[str, Handler] = {
     "server/owners": info.list_owners,
     "server/describe": describe.describe_server,
     "server/stats": stats.read_stats,
+    "server/drain": drain.drain_server,
     "run/start": start.start_run,
     "run/get": runs.get_run,
     "run/latest": runs.get_latest,

@@ -9,6 +9,7 @@ import msgspec
 
 from outlive import errors, wire
 from outlived.identifiers import make_id
+from outlived.server.methods.access import check_chat, list_allowed
 from outlived.server.methods.cursors import read_cursor, write_cursor
 from outlived.server.session import Call, Session
 from outlived.store.chats import create
@@ -23,6 +24,7 @@ async def create_chat(session: Session, params: wire.ChatCreateParams, call: Cal
         raise errors.TooLarge(
             f"cannot accept metadata: it is larger than {wire.MAX_METADATA_BYTES} bytes", path="$.metadata"
         )
+    check_chat(session, params.workspace, params.chat_id)
     chat_id = params.chat_id or make_id()
     created = await create(session.supervisor.store.stops, params.workspace, chat_id, params.title, metadata)
     return wire.ChatCreated(await _find(session, params.workspace, chat_id), created)
@@ -37,7 +39,7 @@ async def list_chats(session: Session, params: wire.ChatListParams, call: Call) 
     cursor = read_cursor(params.cursor, tuple[_Moment, wire.Workspace, wire.ChatId])
     async with session.turn():
         page = await session.supervisor.store.reads.list_chats(
-            workspace=params.workspace, after=cursor, limit=params.limit
+            workspace=params.workspace, allowed=list_allowed(session), after=cursor, limit=params.limit
         )
         if not page.more:
             return wire.ChatPage(page.rows, None)
@@ -57,6 +59,7 @@ async def list_messages(session: Session, params: wire.ChatMessagesParams, call:
 
 
 async def _find(session: Session, workspace: str, chat_id: str) -> wire.Chat:
+    check_chat(session, workspace, chat_id)
     chat = await session.supervisor.store.reads.get_chat(workspace, chat_id)
     if chat is None:
         raise errors.NotFound(f"cannot find chat {chat_id} in workspace {workspace}")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 from outlive import wire
 from outlived import __version__, processes
 from outlived.containment import Containment
 from outlived.journal.items import MAX_DELTA_CHARS
 from outlived.server.credentials import read_user
+from outlived.server.methods.access import list_allowed
 from outlived.server.session import LINGER_SECONDS, Call, Session
 from outlived.store import owners
-from outlived.supervisor import Supervisor
 from outlived.supervisor.desk import MAX_DATA_BYTES
+from outlived.supervisor.state import read_state
 
 
 async def info(session: Session, params: wire.NoParams, call: Call) -> wire.ServerInfo:  # noqa: ARG001
@@ -28,14 +28,14 @@ async def info(session: Session, params: wire.NoParams, call: Call) -> wire.Serv
         host=processes.read_host(),
         pid=os.getpid(),
         started_at=supervisor.home.started_at,
-        state=_read_state(session),
+        state=read_state(supervisor),
         limits=_list_limits(session),
         agents=[
             wire.AgentInfo(name, agent.kind, agent.description)
             for name, agent in sorted(supervisor.agents.items())
         ],
         peer=wire.PeerInfo(caller.uid, caller.gid, read_user(caller.uid)),
-        workspaces=None,
+        workspaces=list_allowed(session),
         containment=_describe_containment(supervisor.workshop.containment),
     )
 
@@ -44,18 +44,6 @@ async def list_owners(session: Session, params: wire.NoParams, call: Call) -> wi
     """Who shares this database."""
     supervisor = session.supervisor
     return wire.OwnerList(await owners.list_owners(supervisor.store.pool, supervisor.journal.owner))
-
-
-def _read_state(session: Session) -> Literal["serving", "draining", "degraded"]:
-    supervisor = session.supervisor
-    if supervisor.draining.is_set():
-        return "draining"
-    return "degraded" if is_degraded(supervisor) else "serving"
-
-
-def is_degraded(supervisor: Supervisor) -> bool:
-    """Whether the database is away, or was for so long that nothing of this daemon is certain."""
-    return supervisor.journal.degraded or supervisor.journal.lost.is_set() or not supervisor.trust.holds
 
 
 def _describe_containment(containment: Containment) -> wire.Containment:

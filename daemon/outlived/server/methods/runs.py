@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outlive import wire
-from outlived.server.methods.access import find_run_and_message
+from outlived.server.methods.access import check_chat, find_run_and_message, list_allowed
 from outlived.server.methods.cursors import read_cursor, write_cursor
 from outlived.server.session import Call, Session
 
@@ -16,6 +16,7 @@ async def get_run(session: Session, params: wire.RunIdParams, call: Call) -> wir
 
 async def get_latest(session: Session, params: wire.RunLatestParams, call: Call) -> wire.RunAndMessage:  # noqa: ARG001
     """What a reconnecting client asks first."""
+    check_chat(session, params.workspace, params.chat_id)
     async with session.turn():
         found = await session.supervisor.store.reads.get_latest(params.workspace, params.chat_id)
         return wire.RunAndMessage(*found) if found else wire.RunAndMessage(None, None)
@@ -30,6 +31,7 @@ async def list_runs(session: Session, params: wire.RunListParams, call: Call) ->
     async with session.turn():
         page = await session.supervisor.store.reads.list_runs(
             workspace=workspace,
+            allowed=list_allowed(session),
             chat_id=params.chat_id,
             statuses=None if params.status is None else list(params.status),
             agent=params.agent,

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from outlive import wire
 from outlived import processes
 from outlived.rules.run import Status
-from outlived.server.methods.info import is_degraded
 from outlived.server.session import Call, Session
 from outlived.server.subscription import Subscription
 from outlived.supervisor import Supervisor
+from outlived.supervisor.state import is_degraded
 
 
 async def read_stats(session: Session, params: wire.NoParams, call: Call) -> wire.ServerStats:  # noqa: ARG001

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outlive import errors, wire
-from outlived.server.methods.access import find_run
+from outlived.server.methods.access import check_chat, find_run
 from outlived.server.session import Call, Session
 from outlived.supervisor.stop import stop
 
@@ -31,6 +31,7 @@ async def _find(session: Session, params: wire.RunStopParams) -> str:
         return (await find_run(session, params.run_id, params.workspace)).id
     assert params.chat_id is not None
     workspace = params.workspace or "default"
+    check_chat(session, workspace, params.chat_id)
     found = await session.supervisor.store.reads.find_stoppable(workspace, params.chat_id)
     if found is None:
         raise errors.NotFound(f"cannot find a run in chat {params.chat_id}")

@@ -22,7 +22,7 @@ async def wait_run(session: Session, params: wire.RunWaitParams, call: Call) -> 
     supervisor = session.supervisor
     seconds = math.inf if params.timeout_seconds is None else params.timeout_seconds
     owned = supervisor.journal.logs.get(params.run_id)
-    if owned is not None and is_visible(owned, params.workspace):
+    if owned is not None and is_visible(session, owned, params.workspace):
         if (settled := await _wait_for_own(session, owned, seconds)) is not None:
             return settled
     else:

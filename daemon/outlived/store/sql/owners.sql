@@ -49,9 +49,13 @@ FROM outlived.runs r JOIN outlived.owners o ON o.id = r.owner
 WHERE r.id = %(run_id)s AND r.status IN {active};
 
 -- name: read_adopted
--- Whether the owner of an active run took it over and will not start it: then it is about to be settled.
-SELECT 1 FROM outlived.runs r
+-- Whether the owner of an active run took it over and will not go on with it: then it is about to be settled. The next
+-- daemon of the same home may go on with its command.
+SELECT 1 FROM outlived.runs r JOIN outlived.owners o ON o.id = r.owner
 WHERE r.id = %(run_id)s AND r.status IN {active} AND r.on_owner_loss = 'abort' AND r.epoch > r.attempt
+  AND (r.process_pid IS NULL OR o.home_id <> (
+       SELECT first.home_id FROM outlived.events e JOIN outlived.owners first ON first.id = (e.data::json ->> 'owner')::uuid
+       WHERE e.run_id = r.id AND e.seq = 1))
   AND 'run.adopted' = (SELECT e.type FROM outlived.events e
                        WHERE e.run_id = r.id AND e.seq > r.last_seq - 10 AND e.type IN ('run.adopted', 'run.started')
                        ORDER BY e.seq DESC LIMIT 1);

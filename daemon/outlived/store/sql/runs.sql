@@ -47,6 +47,7 @@ SELECT {run_columns}, r.found FROM (
            - octet_length(r.metadata) - coalesce(octet_length(r.command), 0) AS before
     FROM (SELECT * FROM outlived.runs r
           WHERE (%(workspace)s::text IS NULL OR r.workspace = %(workspace)s)
+            AND (%(allowed)s::text[] IS NULL OR r.workspace = ANY(%(allowed)s))
             AND (%(chat_id)s::text IS NULL OR r.chat_id = %(chat_id)s)
             AND (%(statuses)s::text[] IS NULL OR r.status = ANY(%(statuses)s))
             AND (%(agent)s::text IS NULL OR r.agent = %(agent)s)
@@ -93,6 +94,7 @@ SELECT {chat_columns} FROM outlived.chats c WHERE c.workspace = %(workspace)s AN
 -- name: list_chats
 SELECT {chat_columns} FROM outlived.chats c
 WHERE (%(workspace)s::text IS NULL OR c.workspace = %(workspace)s)
+  AND (%(allowed)s::text[] IS NULL OR c.workspace = ANY(%(allowed)s))
   AND (%(at)s::timestamptz IS NULL
        OR (c.active_at, c.workspace, c.chat_id) < (%(at)s::timestamptz, %(after_workspace)s, %(after_chat)s))
 ORDER BY c.active_at DESC, c.workspace DESC, c.chat_id DESC LIMIT %(limit)s;
