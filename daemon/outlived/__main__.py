@@ -128,7 +128,17 @@ def _left_out(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
+def _import_bridge(settings: Settings) -> None:
+    """trio-asyncio replaces functions of asyncio, and has to do so before a library takes one of them by name.
+
+    psycopg does, and so may whatever an agent imports. Daemons without Python agents do without.
+    """
+    if any(agent.kind == "python" and agent.isolation == "none" for agent in settings.agents.values()):
+        import trio_asyncio  # noqa: F401
+
+
 def _serve(settings: Settings, options: argparse.Namespace, config: Path | None, handed: Handed) -> int:
+    _import_bridge(settings)
     with _left_out("rich"):
         import trio
 
@@ -249,7 +259,9 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _check_config(settings: Settings, config: Path | None) -> int:
+    _import_bridge(settings)
     from outlived.agents import AgentBroken
+    from outlived.agents.python import PythonProcess
     from outlived.agents.table import open_agents
     from outlived.supervisor.access import open_access
 
@@ -257,7 +269,10 @@ def _check_config(settings: Settings, config: Path | None) -> int:
     status = 0
     for name, agent in open_agents(settings.agents).items():
         try:
-            agent.check()
+            if isinstance(agent, PythonProcess):
+                agent.probe()
+            else:
+                agent.check()
         except AgentBroken as error:
             status = _complain(f"agents.{name}: {error}")
     if status == 0:

@@ -115,6 +115,8 @@ class AgentSettings:
     command: Annotated[list[str], Meta(min_length=1)] | None = None
     format: Literal["text", "jsonl", "codex", "opencode", "claude"] = "text"
     target: Annotated[str, Meta(pattern=r"^[\w.]+:[\w.]+$(?!\n)")] | None = None
+    flavour: Literal["trio", "asyncio"] | None = None
+    isolation: Literal["none", "process"] = "none"
     cwd: str | None = None
     env: dict[str, str] = attrs.Factory(dict)
     inherit_env: list[Pattern] = attrs.Factory(list)

@@ -79,6 +79,10 @@ class RememberingDesk:
         self._note("session", session)
         self.session = session
 
+    @property
+    def input(self) -> str:
+        return self.assignment.input
+
     async def wait_hurry(self) -> None:
         await self.hurry.wait()
 

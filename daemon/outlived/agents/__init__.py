@@ -85,6 +85,14 @@ class Desk(Protocol):
     def assignment(self) -> Assignment: ...
 
     @property
+    def input(self) -> str:
+        """The text of what was asked."""
+
+    @property
+    def history(self) -> list[wire.Message]:
+        """The chat's messages before this run's own, as they were read by ``read_history``."""
+
+    @property
     def grace_seconds(self) -> float:
         """How long the agent may take to end once it is cancelled; asked for at that moment."""
 

@@ -34,7 +34,7 @@ from outlived.agents.environment import make_environment
 from outlived.agents.follow import keep_in_bounds, open_follower
 from outlived.agents.formats import explain_end
 from outlived.agents.formats.sessions import RESUMABLE, continue_session
-from outlived.agents.formats.stdin import write_stdin
+from outlived.agents.formats.stdin import TOLD_ALL, write_stdin
 from outlived.agents.program import Order, Program, adopt, discard, find_program, open_gate, start
 from outlived.rules.leases import ProcessIdentity
 from outlived.rules.limits import NO_LIMITS, Limits
@@ -178,7 +178,7 @@ class CommandAgent:
 
     async def _order(self, desk: Desk, session: Session | None) -> Order:
         assignment = desk.assignment
-        history = await desk.read_history() if self.format == "jsonl" else []
+        history = await desk.read_history() if self.format in TOLD_ALL else []
         return Order(
             run_id=assignment.run_id,
             attempt=assignment.attempt,

@@ -5,12 +5,14 @@ Not here: what an agent is (``agents/__init__.py``).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from typing import Any
 
 from outlived.agents import Agent
 from outlived.agents.command import CommandAgent
 from outlived.agents.demo import DemoAgent
-from outlived.agents.python import PythonAgent
+from outlived.agents.python import PythonAgent, isolate
 from outlived.rules.limits import Limits
 from outlived.settings import AgentSettings
 
@@ -23,14 +25,26 @@ def open_agents(configured: Mapping[str, AgentSettings]) -> dict[str, Agent]:
 def _open_agent(settings: AgentSettings) -> Agent:
     if settings.kind == "python":
         assert settings.target is not None
-        return PythonAgent(settings.target, settings.description)
+        if settings.isolation == "process":
+            process = _describe_process(settings)
+            return isolate(settings.target, settings.flavour, **{**process, "env": _find_modules(settings)})
+        return PythonAgent(settings.target, settings.description, settings.flavour)
     assert settings.command is not None
-    return CommandAgent(
-        settings.command,
-        settings.description,
-        settings.cwd,
-        settings.env,
-        format=settings.format,
-        limits=Limits(max_memory=settings.memory_bytes, max_pids=settings.max_pids),
-        inherit=tuple(settings.inherit_env),
-    )
+    return CommandAgent(settings.command, format=settings.format, **_describe_process(settings))
+
+
+def _describe_process(settings: AgentSettings) -> dict[str, Any]:
+    """What the configuration says of any agent that is a process."""
+    return {
+        "description": settings.description,
+        "cwd": settings.cwd,
+        "env": settings.env,
+        "limits": Limits(max_memory=settings.memory_bytes, max_pids=settings.max_pids),
+        "inherit": tuple(settings.inherit_env),
+    }
+
+
+def _find_modules(settings: AgentSettings) -> dict[str, str]:
+    """A Python agent in its own process finds its module where the daemon would."""
+    path = {"PYTHONPATH": found} if (found := os.environ.get("PYTHONPATH")) else {}
+    return {**path, **settings.env}

@@ -66,6 +66,7 @@ class RunDesk:
         self._workshop = workshop
         self._position = position
         self._past = past
+        self._history: list[wire.Message] = []
         self.ended = False
         self.own_error: dict[str, Any] | None = None
 
@@ -98,8 +99,18 @@ class RunDesk:
         owned = self._journal.logs.get(self._assignment.run_id)
         return 0 if owned is None else owned.run.step_count
 
+    @property
+    def input(self) -> str:
+        return self._assignment.input
+
+    @property
+    def history(self) -> list[wire.Message]:
+        return self._history
+
     async def read_history(self) -> list[wire.Message]:
-        return [] if self._past is None else await self._past.read_history()
+        if self._past is not None:
+            self._history = await self._past.read_history()
+        return self._history
 
     async def read_session(self) -> Session | None:
         return None if self._past is None else await self._past.read_session()

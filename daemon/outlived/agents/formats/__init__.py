@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from outlived.agents import Said, Session
 from outlived.agents.formats.claude import ClaudeLines
 from outlived.agents.formats.codex import CodexLines
-from outlived.agents.formats.jsonl import JsonLines
+from outlived.agents.formats.jsonl import JsonLines, PythonLines
 from outlived.agents.formats.objects import ObjectLines
 from outlived.agents.formats.opencode import OpencodeLines
 from outlived.agents.formats.steps import FIRST_STEP
@@ -65,14 +65,18 @@ def open_translator(
 
 
 def explain_end(error: dict[str, Any] | None, said: dict[str, Any] | None) -> dict[str, Any] | None:
-    """How the turn ended: by its exit status (``error``, None for 0), and by what the program ``said`` about it."""
-    if error is None or said is None:
+    """How the turn ended: by its exit status (``error``, None for 0), and by what the program ``said`` about it.
+
+    Its own words explain an exit status, not a signal.
+    """
+    if error is None or said is None or error["code"] != "exit_status":
         return error or said
-    return {**error, "message": f"{error['message']}: {said['message']}"}
+    return {**said, "exit_status": error["exit_status"]}
 
 
 _TRANSLATORS: dict[str, type[ObjectLines]] = {
     "jsonl": JsonLines,
+    "python": PythonLines,
     "codex": CodexLines,
     "opencode": OpencodeLines,
     "claude": ClaudeLines,

@@ -10,13 +10,13 @@ Not here: what becomes of malformed lines (``objects.py``), what a program is to
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 from outlived.agents import Said
-from outlived.agents.formats.objects import Malformed, ObjectLines, convert
+from outlived.agents.formats.objects import ERROR_CHARS, ID_CHARS, Malformed, ObjectLines, convert
 from outlived.agents.formats.steps import NAME_CHARS
 
 MAX_AMOUNT = 2**53 - 1
@@ -104,6 +104,14 @@ Line: TypeAlias = (
 )
 
 
+class Failed(Struct, tag_field="type", tag="failed", forbid_unknown_fields=True, frozen=True):
+    """What ``python -m outlive.agent --tell`` says when its agent has failed."""
+
+    code: Literal["agent_unavailable", "exception"]
+    message: Annotated[str, Meta(max_length=5000)]
+    exception: Name
+
+
 class JsonLines(ObjectLines):
     """The translator. It has no session and no error of its own: its exit status says how it ended."""
 
@@ -141,3 +149,16 @@ class JsonLines(ObjectLines):
 
 def _list_known(amounts: UsageAmounts) -> dict[str, int]:
     return {name: amount for name, amount in msgspec.structs.asdict(amounts).items() if amount is not None}
+
+
+class PythonLines(JsonLines):
+    """``python``: the same from our own runner, which also says how its agent failed."""
+
+    def _read(self, event: dict[str, Any]) -> list[Said]:
+        if event.get("type") != "failed":
+            return super()._read(event)
+        failed = convert(event, Failed)
+        self.error = {"code": failed.code, "message": failed.message[:ERROR_CHARS]}
+        if failed.code == "exception":
+            self.error["exception"] = failed.exception[:ID_CHARS]
+        return []

@@ -19,6 +19,9 @@ import msgspec
 from outlive import wire
 from outlived.agents import Assignment
 
+TOLD_ALL = frozenset({"jsonl", "python"})
+"""The formats whose programs are told of the run and its chat's history."""
+
 
 @attrs.frozen(slots=False)
 class RunGiven:
@@ -43,7 +46,7 @@ class Given:
 
 def write_stdin(format: str, assignment: Assignment, history: Sequence[wire.Message] = ()) -> str:  # noqa: A002
     """All that the program reads before the end of its stdin."""
-    if format != "jsonl":
+    if format not in TOLD_ALL:
         return assignment.input
     run = RunGiven(
         assignment.run_id, assignment.workspace, assignment.chat_id, assignment.attempt, assignment.metadata
