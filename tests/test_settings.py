@@ -92,6 +92,9 @@ def test_everything_can_be_set(file):
         [agents.p]
         kind = "python"
         target = "package.module:name.attribute"
+        flavour = "asyncio"
+        isolation = "process"
+        max_memory = 1073741824
         [workspaces.team-a]
         users = ["root", 1000]
         groups = [0]
@@ -124,6 +127,8 @@ def test_everything_can_be_set(file):
                 "command": ["sh", "-c", "true"],
                 "format": "text",
                 "target": None,
+                "flavour": None,
+                "isolation": "none",
                 "cwd": "/",
                 "env": {"A": "1"},
                 "inherit_env": ["A_*", "B"],
@@ -138,12 +143,14 @@ def test_everything_can_be_set(file):
                 "command": None,
                 "format": "text",
                 "target": "package.module:name.attribute",
+                "flavour": "asyncio",
+                "isolation": "process",
                 "cwd": None,
                 "env": {},
                 "inherit_env": ["A_*"],
                 "wall_seconds": None,
                 "idle_seconds": None,
-                "max_memory": None,
+                "max_memory": 1073741824,
                 "max_pids": None,
             },
         },
