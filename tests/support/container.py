@@ -6,6 +6,7 @@ here.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ END_SECONDS = 10
 _PROGRAMS = ("systemd-nspawn", "nsenter", "mount", "systemctl")
 
 
+@functools.cache
 def find_obstacle() -> str | None:
     """Why there can be no such machine here; None if there can."""
     if os.geteuid() != 0:

@@ -45,7 +45,10 @@ async def say_so():
     return None
 """
 
-pytestmark = pytest.mark.skipif(find_obstacle() is not None, reason=f"no container: {find_obstacle()}")
+pytestmark = [
+    pytest.mark.skipif(find_obstacle() is not None, reason=f"no container: {find_obstacle()}"),
+    pytest.mark.timeout(300),  # the first of them installs
+]
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +240,7 @@ def test_a_starved_daemon_is_left_alone(service: Service, effort: Effort):
             service.machine.run(f"systemd-run -q --unit={name} sh -c 'while :; do :; done'")
         try:
             with service.connect() as wire:
-                until = time.monotonic() + effort.choose(5, 120)
+                until = time.monotonic() + effort.choose(4, 120)
                 while time.monotonic() < until:
                     assert perform(wire)["status"] == "succeeded"
         finally:
