@@ -22,7 +22,8 @@ from pathlib import Path
 from outlive import wire
 from tests.support.scripted_daemon import ScriptedDaemon, a_run, an_info, script, telling
 
-assert sys.argv[1:] == ["serve", "--socket", os.environ["OUTLIVE_SOCKET"], "--state-dir", sys.argv[-1]], sys.argv
+told = [word for word in sys.argv[1:] if word != "--personal"]
+assert told == ["serve", "--socket", os.environ["OUTLIVE_SOCKET"], "--state-dir", sys.argv[-1]], sys.argv
 state = Path(sys.argv[-1])
 with (state / "started").open("a") as record:
     record.write(f"{os.getpid()} {os.getsid(0)} {os.getcwd()} {os.environ.get('OUTLIVE_RUN_ID') or os.environ.get('NOTIFY_SOCKET')}\\n")
@@ -40,7 +41,7 @@ log = [("text.delta", {"text": "done"}), ("run.settled", {"status": "succeeded",
 answers = script(
     server_info=an_info(os.getpid()), run_start=wire.RunStarted(a_run(), True), run_tail=telling(log)
 )
-with ScriptedDaemon(Path(sys.argv[3]), answers):
+with ScriptedDaemon(Path(told[2]), answers):
     print("serving", file=sys.stderr, flush=True)
     threading.Event().wait(60)
 """
