@@ -27,7 +27,6 @@ from outlived import __version__
 from outlived.agents.table import open_agents
 from outlived.agents.watch import SpoolWatch
 from outlived.agents.workshop import Workshop
-from outlived.bell import Bell
 from outlived.chores.drainer import drain_when_told
 from outlived.chores.heartbeat import beat
 from outlived.chores.hints import exchange_hints
@@ -36,6 +35,7 @@ from outlived.chores.reloader import reload_when_told
 from outlived.chores.report import describe, report
 from outlived.chores.sweeper import sweep, sweep_all
 from outlived.containment import open_containment
+from outlived.ears import Ears
 from outlived.home import HomeRefused, open_home
 from outlived.journal.elsewhere import watch_elsewhere
 from outlived.journal.hub import Hub
@@ -80,44 +80,6 @@ class Place:
     state_dir: Path
     database: str | None
     inherited: Inherited | None = None
-
-
-@attrs.define(eq=False)
-class Ears:
-    """The signals that ask for an end: the first ends the start, or the serving; every further one means faster.
-
-    SIGHUP asks for no end: it rings ``reload``, and the settings are read again (``read``).
-    """
-
-    manager: Manager
-    read: Callable[[], Settings]
-    opening: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    serving: bool = False
-    told: trio.Event = attrs.Factory(trio.Event)
-    hurry: trio.Event = attrs.Factory(trio.Event)
-    reload: Bell = attrs.Factory(Bell)
-
-    async def listen(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            name = signal.Signals(number).name
-            if number == signal.SIGHUP:
-                self.reload.ring()
-                continue
-            if self.told.is_set():
-                log.warning("told again to stop", signal=name)
-                self.hurry.set()
-                continue
-            log.info("stopping", signal=name)
-            self.told.set()
-            if not self.serving:
-                self.opening.cancel()
-
-    async def announce(self) -> None:
-        """Tell the manager of the end, and ask it for the time that it takes: its bounds are our own."""
-        await self.told.wait()
-        with self.manager.taking_time():
-            await self.manager.tell("STOPPING=1", make_status("stopping"))
-            await trio.sleep_forever()
 
 
 async def live(settings: Settings, place: Place, read: Callable[[], Settings], manager: Manager) -> bool:

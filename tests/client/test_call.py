@@ -123,6 +123,20 @@ def test_a_run_is_stopped_and_waited_for(backend, shared_daemon):
     anyio.run(main, backend=backend)
 
 
+def test_a_daemon_is_drained(backend, make_daemon):
+    """An order to drain is answered with the number of runs that are active, and starts are refused from then on."""
+    daemon = make_daemon().start()
+
+    async def main():
+        async with connect(daemon.socket, patience=0) as client:
+            assert await client.drain(0) == wire.ServerDraining("draining", 0)
+            with pytest.raises(OutliveError) as refused:
+                await client.start(agent="demo", input="too late")
+            assert refused.value.type == "draining"
+
+    anyio.run(main, backend=backend)
+
+
 def test_the_daemon_says_who_and_what_it_is(backend, shared_daemon):
     """Info names the agents and the caller, stats say how it is doing, describe the method that was asked for."""
 

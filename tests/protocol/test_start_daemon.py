@@ -22,10 +22,11 @@ from pathlib import Path
 from outlive import wire
 from tests.support.scripted_daemon import ScriptedDaemon, a_run, an_info, script, telling
 
-assert sys.argv[1:] == ["serve", "--socket", os.environ["OUTLIVE_SOCKET"], "--state-dir", sys.argv[-1]], sys.argv
+told = [word for word in sys.argv[1:] if word != "--personal"]
+assert told == ["serve", "--socket", os.environ["OUTLIVE_SOCKET"], "--state-dir", sys.argv[-1]], sys.argv
 state = Path(sys.argv[-1])
 with (state / "started").open("a") as record:
-    record.write(f"{os.getpid()} {os.getsid(0)} {os.getcwd()} {os.environ.get('OUTLIVE_RUN_ID')}\\n")
+    record.write(f"{os.getpid()} {os.getsid(0)} {os.getcwd()} {os.environ.get('OUTLIVE_RUN_ID') or os.environ.get('NOTIFY_SOCKET')}\\n")
 if os.environ.get("STAND_IN_FAILS"):
     print("cannot serve: it was told to fail", file=sys.stderr)
     sys.exit(1)
@@ -40,7 +41,7 @@ log = [("text.delta", {"text": "done"}), ("run.settled", {"status": "succeeded",
 answers = script(
     server_info=an_info(os.getpid()), run_start=wire.RunStarted(a_run(), True), run_tail=telling(log)
 )
-with ScriptedDaemon(Path(sys.argv[3]), answers):
+with ScriptedDaemon(Path(told[2]), answers):
     print("serving", file=sys.stderr, flush=True)
     threading.Event().wait(60)
 """
@@ -53,7 +54,13 @@ def outlive(tmp_path):
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(STAND_IN)
-    line = CommandLine(tmp_path, OUTLIVE_NO_AUTOSTART="", OUTLIVE_RUN_ID="a run", PYTHONWARNINGS="default")
+    line = CommandLine(
+        tmp_path,
+        OUTLIVE_NO_AUTOSTART="",
+        OUTLIVE_RUN_ID="a run",
+        NOTIFY_SOCKET="/nowhere",
+        PYTHONWARNINGS="default",
+    )
     line.environment["PYTHONPATH"] = f"{package.parent}{os.pathsep}{line.environment['PYTHONPATH']}"
     yield line
     for pid, *_ in started(line):
@@ -70,7 +77,7 @@ def started(outlive):
 
 
 def test_run_starts_a_daemon_in_the_background(outlive):
-    """The first run starts a daemon with its own session, away from here, and without the name of a run."""
+    """The first run starts a daemon with its own session, away from here, and without the name of a run or the ear of a manager."""
     done = outlive.run("run", "--agent", "demo")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")
     ((pid, session, directory, run),) = started(outlive)

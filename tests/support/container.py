@@ -6,6 +6,7 @@ here.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ END_SECONDS = 10
 _PROGRAMS = ("systemd-nspawn", "nsenter", "mount", "systemctl")
 
 
+@functools.cache
 def find_obstacle() -> str | None:
     """Why there can be no such machine here; None if there can."""
     if os.geteuid() != 0:
@@ -111,12 +113,12 @@ class Container:
         self._stack.close()
 
     def _boot(self, place: Path) -> None:
-        log = place / "nspawn.log"
-        groups = self._stack.enter_context(_own_cgroups(place.name))
+        log, name = place / "nspawn.log", f"olc-{uuid.uuid4().hex[:12]}"
+        groups = self._stack.enter_context(_own_cgroups(name))
         enter = "".join(f"echo $$ >{group}/cgroup.procs; " for group in groups)
         with log.open("wb") as said:
             nspawn = subprocess.Popen(
-                ["sh", "-c", f'{enter}exec "$@"', "sh", "systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", self.root, "-M", place.name,
+                ["sh", "-c", f'{enter}exec "$@"', "sh", "systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", self.root, "-M", name,
                  "--console=pipe", "-b", "--", "--unit=basic.target"],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},

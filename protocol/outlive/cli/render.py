@@ -126,7 +126,7 @@ def info_page(info: ServerInfo, socket: str, width: int | None, paint: Paint = p
             "instance": info.instance_id,
             "started": moment(info.started_at),
             "you are": f"{info.peer.user or '-'} (uid {info.peer.uid}, gid {info.peer.gid})",
-            "workspaces": "any" if info.workspaces is None else ", ".join(info.workspaces),
+            "workspaces": "any" if info.workspaces is None else ", ".join(info.workspaces) or "none",
             "contained": _contained(info.containment),
             "limits": [f"{label:<{widest}}  {value}" for label, value in limits.values()],
         },

@@ -36,7 +36,8 @@ def may_use(session: Session, workspace: str) -> bool:
 def check_start(session: Session, workspace: str) -> None:
     """Raises Forbidden."""
     if not may_use(session, workspace):
-        raise errors.Forbidden(f"cannot start a run in workspace {workspace}: you may not use it")
+        may = ", ".join(list_allowed(session) or ["none"])
+        raise errors.Forbidden(f"cannot start a run in workspace {workspace}: you may use {may}")
 
 
 def check_chat(session: Session, workspace: str, chat_id: str | None) -> None:
