@@ -133,7 +133,10 @@ def _import_bridge(settings: Settings) -> None:
 
     psycopg does, and so may whatever an agent imports. Daemons without Python agents do without.
     """
-    if any(agent.kind == "python" and agent.isolation == "none" for agent in settings.agents.values()):
+    if any(
+        agent.kind == "pydantic-ai" or (agent.kind == "python" and agent.isolation == "none")
+        for agent in settings.agents.values()
+    ):
         import trio_asyncio  # noqa: F401
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -110,7 +111,7 @@ class AgentSettings:
     ``inherit_env`` holds those of ``[run]``, too.
     """
 
-    kind: Literal["command", "python", "acp"]
+    kind: Literal["command", "python", "acp", "pydantic-ai"]
     description: str = ""
     command: Annotated[list[str], Meta(min_length=1)] | None = None
     format: Literal["text", "jsonl", "codex", "opencode", "claude"] = "text"
@@ -118,6 +119,10 @@ class AgentSettings:
     flavour: Literal["trio", "asyncio"] | None = None
     isolation: Literal["none", "process"] = "none"
     permissions: Literal["allow", "deny", "allow_reads"] = "allow_reads"
+    model: Annotated[str, Meta(min_length=1)] | None = None
+    instructions: str | None = None
+    base_url: Annotated[str, Meta(pattern=r"^https?://\S+$(?!\n)")] | None = None
+    api_key_env: Annotated[str, Meta(min_length=1)] | None = None
     cwd: str | None = None
     env: dict[str, str] = attrs.Factory(dict)
     inherit_env: list[Pattern] = attrs.Factory(list)
@@ -253,25 +258,37 @@ def _check_name(path: Path, name: str) -> None:
 _USES = {
     "command": {"command", "acp"},
     "format": {"command"},
-    "target": {"python"},
+    "target": {"python", "pydantic-ai"},
     "flavour": {"python"},
     "isolation": {"python"},
     "permissions": {"acp"},
+    "model": {"pydantic-ai"},
+    "instructions": {"pydantic-ai"},
+    "base_url": {"pydantic-ai"},
+    "api_key_env": {"pydantic-ai"},
 }
 """The keys that not every kind of agent has a use for."""
-_NEEDS = {"command": "command", "acp": "command", "python": "target"}
+_IN_TARGET = ("model", "instructions", "base_url", "api_key_env")
+_NEEDS = {"command": "command", "acp": "command", "python": "target", "pydantic-ai": "model"}
+
+
+def _check_keys(path: Path, name: str, agent: AgentSettings, values: Mapping[str, Any]) -> None:
+    """Whether its kind has what it needs, and nothing that it has no use for."""
+    for key in values:
+        if agent.kind not in _USES.get(key, {agent.kind}):
+            raise _refusal(path, f"agents.{name}.{key}", f"kind {agent.kind!r} has no use for it")
+        if agent.target is not None and key in _IN_TARGET:
+            raise _refusal(path, f"agents.{name}.{key}", "an agent by its target has its own")
+    needed = _NEEDS[agent.kind]
+    if getattr(agent, needed) is None and not (needed == "model" and agent.target is not None):
+        raise _refusal(path, f"agents.{name}.{needed}", f"kind {agent.kind!r} needs it")
 
 
 def _read_agent(path: Path, name: str, values: Any) -> AgentSettings:
     agent = _read_section(path, f"agents.{name}", values, AgentSettings)
-    for key in values:
-        if agent.kind not in _USES.get(key, {agent.kind}):
-            raise _refusal(path, f"agents.{name}.{key}", f"kind {agent.kind!r} has no use for it")
-    needed = _NEEDS[agent.kind]
-    if getattr(agent, needed) is None:
-        raise _refusal(path, f"agents.{name}.{needed}", f"kind {agent.kind!r} needs it")
+    _check_keys(path, name, agent, values)
     for field in ("max_memory", "max_pids"):
-        in_daemon = agent.kind == "python" and agent.isolation == "none"
+        in_daemon = agent.kind == "pydantic-ai" or (agent.kind == "python" and agent.isolation == "none")
         if in_daemon and getattr(agent, field) is not None:
             raise _refusal(
                 path, f"agents.{name}.{field}", "an agent in the daemon's own process has no such limit"

@@ -46,12 +46,18 @@ class Unusable(Exception):
     """The target is no agent; the message says what it is."""
 
 
-def load_target(target: str) -> Target:
-    """Import an agent. Raises Unusable for what is none, and whatever its module raises while it is imported."""
+def find_target(target: str) -> Any:
+    """What ``package.module:name`` names. Raises whatever the module raises while it is imported."""
     module_name, _, name = target.partition(":")
     found: Any = importlib.import_module(module_name)
     for attribute in name.split("."):
         found = getattr(found, attribute)
+    return found
+
+
+def load_target(target: str) -> Target:
+    """Import an agent. Raises Unusable for what is none, and whatever its module raises while it is imported."""
+    found = find_target(target)
     if not (inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__)):
         raise Unusable(f"cannot use {target}: it is not an async function")
     return found  # type: ignore[no-any-return]

@@ -267,22 +267,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def _stream(self, given: Answer, write: Any, model: str) -> None:
-        self.close_connection = True
+        self.close_connection = given.ending != "whole"
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         responding = write is write_response
         for number, event in enumerate(write(given, model)):
-            if responding:
-                self.wfile.write(f"event: {event['type']}\n".encode())
+            head = f"event: {event['type']}\n" if responding else ""
             numbered = {**event, "sequence_number": number} if responding else event
-            self.wfile.write(f"data: {json.dumps(numbered)}\n\n".encode())
-            self.wfile.flush()
+            self._write_chunk(f"{head}data: {json.dumps(numbered)}\n\n")
         if given.ending == "stall":
             self.server.closing.wait()
-        elif given.ending == "whole" and not responding:
-            self.wfile.write(b"data: [DONE]\n\n")
+        elif given.ending == "whole":
+            if not responding:
+                self._write_chunk("data: [DONE]\n\n")
+            self._write_chunk("")
+
+    def _write_chunk(self, text: str) -> None:
+        data = text.encode()
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """It is quiet."""

@@ -11,13 +11,15 @@ again every second.
 3. SystemExit ends the task that raised it and whoever waits for that, not the loop: without it nobody would be told.
 4. Any executor will do for ``run_in_executor``.
 5. trio_asyncio replaces functions of asyncio when it is imported. A library that took some of them by name before
-   (psycopg does) does not find the loop: whoever starts a daemon imports it first (``outlived/__main__.py``).
+   (psycopg, anyio) would not find the loop. So whoever starts a daemon imports it first (``outlived/__main__.py``), and
+   whatever the loop calls, it calls as the running loop that those functions know, too.
 
 Not here: which agents are asyncio's (``python.py``).
 """
 
 from __future__ import annotations
 
+import _asyncio
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
@@ -46,8 +48,30 @@ class Loop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, **context: Any
     ) -> asyncio.TimerHandle:
-        handle: asyncio.TimerHandle = super().call_later(max(0, delay), callback, *args, **context)
+        handle: asyncio.TimerHandle = super().call_later(
+            max(0, delay), self._call, callback, *args, **context
+        )
         return handle
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, **context: Any
+    ) -> asyncio.TimerHandle:
+        handle: asyncio.TimerHandle = super().call_at(when, self._call, callback, *args, **context)
+        return handle
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, **context: Any) -> asyncio.Handle:
+        handle: asyncio.Handle = super().call_soon(self._call, callback, *args, **context)
+        return handle
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, **context: Any) -> None:
+        super().call_soon_threadsafe(self._call, callback, *args, **context)
+
+    def _call(self, callback: Callable[..., object], *args: Any) -> None:
+        _asyncio._set_running_loop(self)  # noqa: SLF001 - what asyncio's own loop does, and trio-asyncio's does not
+        try:
+            callback(*args)
+        finally:
+            _asyncio._set_running_loop(None)  # noqa: SLF001
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[..., T], *args: Any

@@ -14,6 +14,7 @@ from outlived.agents.acp import AcpAgent
 from outlived.agents.command import CommandAgent
 from outlived.agents.demo import DemoAgent
 from outlived.agents.presets import open_presets
+from outlived.agents.pydantic import PydanticAgent
 from outlived.agents.python import PythonAgent, isolate
 from outlived.rules.limits import Limits
 from outlived.settings import AgentSettings
@@ -35,6 +36,15 @@ def _open_agent(settings: AgentSettings) -> Agent:
             process = _describe_process(settings)
             return isolate(settings.target, settings.flavour, **{**process, "env": _find_modules(settings)})
         return PythonAgent(settings.target, settings.description, settings.flavour)
+    if settings.kind == "pydantic-ai":
+        return PydanticAgent(
+            settings.target,
+            settings.model,
+            settings.instructions,
+            settings.base_url,
+            settings.api_key_env,
+            settings.description,
+        )
     assert settings.command is not None
     program = CommandAgent(settings.command, format=settings.format, **_describe_process(settings))
     return AcpAgent(program, settings.permissions) if settings.kind == "acp" else program
