@@ -329,8 +329,8 @@ class ModelServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def was_asked(self, turn: Turn) -> bool:
-        """Whether a chat with tools ended in the same words before; from now on it did."""
-        newest = turn.said[-1] if turn.said and turn.tools else ""
+        """Whether a chat ended in the same words before; from now on it did. A title is no chat."""
+        newest = turn.said[-1] if turn.said and (turn.tools or not self.titles) else ""
         asked, self._asked = newest in self._asked, self._asked | {newest}
         return asked
 
