@@ -13,6 +13,7 @@ import pytest
 from tests.support.daemon import FAST, Daemon
 from tests.support.effort import Effort
 from tests.support.figures import FigureTable
+from tests.support.history import assert_messages
 from tests.support.postgres import Postgres
 from tests.support.skips import SkipWatch
 from tests.support.wire import Wire
@@ -104,6 +105,7 @@ def shared_daemon(postgres: Postgres, short_dir: Path) -> Iterator[Daemon]:
     daemon = Daemon(directory, database=postgres.create_database()).start()
     yield daemon
     assert daemon.stop() == 0, daemon.read_log()
+    assert_messages(daemon.dsn)
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ def test_no_file_and_an_empty_file_are_the_defaults(file):
     assert settings == read(file, "") == read(file, "# only a comment\n") == Settings()
     assert (settings.owner.lease_seconds, settings.owner.heartbeat_seconds) == (60, 10)
     assert settings.sweep.interval_seconds == 15
-    assert (settings.run.grace_seconds, settings.run.drain_seconds, settings.run.on_stop) == (10, 5, "drain")
+    assert (settings.run.grace_seconds, settings.run.drain_seconds, settings.run.on_stop) == (10, 5, None)
+    assert (settings.run.adopt, settings.run.adopt_seconds) == (True, 120)
+    assert (settings.run.max_spool_bytes, settings.run.on_full_spool) == (64 << 20, "slow")
     assert settings.events.retention_days == 7
     assert settings.agents == {}
 
@@ -64,6 +66,10 @@ def test_everything_can_be_set(file):
         grace_seconds = 0
         drain_seconds = 0.5
         on_stop = "drain"
+        adopt = false
+        adopt_seconds = 0
+        max_spool_bytes = 65536
+        on_full_spool = "fail"
         max_attempts = 7
         wall_seconds = 3600
         idle_seconds = 60
@@ -86,6 +92,9 @@ def test_everything_can_be_set(file):
         [agents.p]
         kind = "python"
         target = "package.module:name.attribute"
+        flavour = "asyncio"
+        isolation = "process"
+        max_memory = 1073741824
         [workspaces.team-a]
         users = ["root", 1000]
         groups = [0]
@@ -100,6 +109,10 @@ def test_everything_can_be_set(file):
             "grace_seconds": 0.0,
             "drain_seconds": 0.5,
             "on_stop": "drain",
+            "adopt": False,
+            "adopt_seconds": 0.0,
+            "max_spool_bytes": 65536,
+            "on_full_spool": "fail",
             "max_attempts": 7,
             "wall_seconds": 3600.0,
             "idle_seconds": 60.0,
@@ -114,6 +127,8 @@ def test_everything_can_be_set(file):
                 "command": ["sh", "-c", "true"],
                 "format": "text",
                 "target": None,
+                "flavour": None,
+                "isolation": "none",
                 "cwd": "/",
                 "env": {"A": "1"},
                 "inherit_env": ["A_*", "B"],
@@ -128,12 +143,14 @@ def test_everything_can_be_set(file):
                 "command": None,
                 "format": "text",
                 "target": "package.module:name.attribute",
+                "flavour": "asyncio",
+                "isolation": "process",
                 "cwd": None,
                 "env": {},
                 "inherit_env": ["A_*"],
                 "wall_seconds": None,
                 "idle_seconds": None,
-                "max_memory": None,
+                "max_memory": 1073741824,
                 "max_pids": None,
             },
         },

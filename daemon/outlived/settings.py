@@ -257,7 +257,7 @@ def _read_agent(path: Path, name: str, values: Any) -> AgentSettings:
     if getattr(agent, other) is not None:
         raise _refusal(path, f"agents.{name}.{other}", f"kind {agent.kind!r} has no use for it")
     for field in ("max_memory", "max_pids"):
-        if agent.kind == "python" and getattr(agent, field) is not None:
+        if agent.kind == "python" and agent.isolation == "none" and getattr(agent, field) is not None:
             raise _refusal(
                 path, f"agents.{name}.{field}", "an agent in the daemon's own process has no such limit"
             )

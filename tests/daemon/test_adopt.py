@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.daemon import FAST, Daemon
 from tests.support.history import assert_history
+from tests.support.postgres import Postgres
 from tests.support.processes import find_run_processes, is_alive
 from tests.support.programs import list_pids, python
 from tests.support.runs import list_seqs, read_logged, read_text, settle, start, start_shell, wait_text
@@ -318,3 +319,23 @@ def test_a_record_that_names_a_stranger_harms_nobody(make_daemon: MakeDaemon):
     finally:
         os.kill(stranger, signal.SIGKILL)
         os.waitpid(stranger, 0)
+
+
+def test_a_command_of_another_database_is_left_alone(make_daemon: MakeDaemon, postgres: Postgres):
+    """A daemon of the same home that is given another database knows nothing of its commands, and touches none."""
+    daemon = make_daemon().start()
+    own = daemon.database
+    with daemon.connect() as wire:
+        run = start_shell(wire, TICK)
+        wait_text(wire, run["id"], "tick 1\n")
+    daemon.kill()
+    daemon.database = postgres.create_database()
+    daemon.start()
+    assert find_run_processes({run["id"]})
+    assert daemon.stop() == 0
+    daemon.database = own
+    daemon.start()
+    with daemon.connect() as wire:
+        assert settle(wire, run["id"])["error"]["exit_status"] == 7
+        assert read_text(wire.tail(run["id"])[0]) == TICKS
+    assert_history(daemon.dsn, settled=True)

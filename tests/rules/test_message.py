@@ -1,5 +1,6 @@
 """How events become a message: the same draft however the log is cut, and never more than its limit."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outlived.rules.message import DEFAULT_LIMIT, SHAPING, Draft, read_content, restore
+from outlived.rules.message import DEFAULT_LIMIT, SHAPING, Draft, fold, read_content, restore
 from outlived.rules.run import Event
 from tests.support.logs import say_many, texts, write_at
 
@@ -181,6 +182,65 @@ def test_a_result_that_does_not_fit_truncates():
     draft = write(call("1"), result("1", "x" * 500), text("later"), limit=200)
     assert draft.truncated
     assert [part["state"] for part in draft.parts] == ["input-available"]
+
+
+def test_an_error_text_is_text():
+    """A failed call's output may be any JSON; its error text is a string."""
+    draft = write(call("1"), result("1", {"code": 2}, is_error=True))
+    assert draft.parts[0]["errorText"] == '{"code": 2}'
+
+
+def test_steps_are_told_apart():
+    """Where a later step begins is marked; neither the first step nor one that said nothing leaves a mark of its own."""
+    step = ("step.started", {"step": 1, "name": "look"})
+    draft = write(step, step, text("a"), step, step, text("b"), call("1"), step)
+    assert [part["type"] for part in draft.parts] == [
+        "text", "step-start", "text", "tool-look", "step-start",
+    ]  # fmt: skip
+    assert draft.parts[1] == {"type": "step-start"}
+    assert read_content(draft.parts) == "ab"
+
+
+def tell_again(events: list[Event]) -> list[dict[str, Any]]:
+    """The parts of a log in the plainest way: no buffers, no sizes, no limit."""
+    parts: list[dict[str, Any]] = []
+    for event in events:
+        data, kind = event.data, event.type.removesuffix(".delta")
+        if kind in {"text", "reasoning"} and data["text"]:
+            if parts and parts[-1]["type"] == kind:
+                parts[-1] = {"type": kind, "text": parts[-1]["text"] + data["text"]}
+            else:
+                parts.append({"type": kind, "text": data["text"]})
+        elif kind == "data":
+            parts.append({"type": f"data-{data['name']}", "data": data["value"]})
+        elif kind == "step.started" and parts and parts[-1]["type"] != "step-start":
+            parts.append({"type": "step-start"})
+        elif kind == "tool.call":
+            parts.append(
+                {
+                    "type": f"tool-{data['name']}",
+                    "toolCallId": data["tool_call_id"],
+                    "state": "input-available",
+                    "input": data["input"],
+                }
+            )
+        elif kind == "tool.result":
+            calls = [part for part in parts if part.get("toolCallId") == data["tool_call_id"]]
+            for part in calls[-1:]:
+                said = data["output"]
+                if data["is_error"]:
+                    text_ = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+                    part.update(state="output-error", errorText=text_)
+                else:
+                    part.update(state="output-available", output=said)
+    return parts
+
+
+@examples
+@given(events=say_many())
+def test_parts_are_the_fold_of_the_log(events: list[Event]):
+    """The parts of a message are what its log amounts to, event by event, and nothing else."""
+    assert msgspec.json.encode(fold(events)) == msgspec.json.encode(tell_again(events))
 
 
 def test_data_becomes_a_part_of_its_name():

@@ -78,6 +78,12 @@ def assert_history(
     assert not wrong, "\n".join(wrong)
 
 
+def assert_messages(dsn: str) -> None:
+    """Fail if the message of any run is not what its log amounts to: the parts are the fold of the events."""
+    wrong = [str(problem) for problem in find_problems(dsn) if problem.kind in {"message", "fold"}]
+    assert not wrong, "\n".join(wrong)
+
+
 def list_unsettled(dsn: str) -> list[tuple[str, str]]:
     """(id, status) of every run that is not settled."""
     with psycopg.connect(dsn) as connection:

@@ -46,6 +46,7 @@ from outlived.supervisor import start as door
 from outlived.supervisor.registry import Registry
 from outlived.supervisor.term import begin_term, watch_term
 from outlived.supervisor.trust import Trust
+from tests.support.history import assert_messages
 from tests.support.journals import make_spec
 from tests.support.workshops import open_workshop
 
@@ -183,7 +184,8 @@ async def open_house(
     database_down: Callable[[], bool] = lambda: False,
     actors: Iterable[str] = (),
 ) -> AsyncIterator[House]:
-    """Open the rooms and run the journal, and of ``heartbeat, sweeper, term, poller, hints`` those in ``actors``.
+    """Open the rooms and run the journal, and of ``heartbeat, sweeper, term, poller, hints`` those in ``actors``. At the
+    end every message has to be the fold of its log.
 
     ``through``: another way to the same database, for the rooms alone.
     """
@@ -209,6 +211,7 @@ async def open_house(
     finally:
         store.close()
         pool.close()
+    await trio.to_thread.run_sync(assert_messages, dsn)
 
 
 def _furnish(

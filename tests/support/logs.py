@@ -39,6 +39,7 @@ sayings = st.one_of(
         st.fixed_dictionaries({"tool_call_id": calls, "output": values, "is_error": st.booleans()}),
     ),
     st.tuples(st.just("data"), st.fixed_dictionaries({"name": names, "value": values})),
+    st.tuples(st.just("step.started"), st.fixed_dictionaries({"step": st.integers(1, 9), "name": names})),
     st.tuples(st.just("log"), st.fixed_dictionaries({"stream": st.just("stderr"), "text": texts})),
 )
 """(type, data) of events that an agent may cause without changing what the run is."""

@@ -152,12 +152,12 @@ class CommandAgent:
                 nursery.cancel_scope.cancel()
         if ending is Ending.FULL:
             return _describe_full(desk.workshop.max_spool_bytes), ending
+        if ending is not Ending.ENDED:
+            return None, ending
         reader = follower.out.reader
         error = explain_end(program.read_error(), reader.error)
         if session is not None and error is not None and reader.session is None:
-            desk.keep_session(
-                None
-            )  # the program did not find its conversation: the next turn begins a new one
+            desk.keep_session(None)  # it did not find its conversation: the next turn begins a new one
         return error, ending
 
     async def _begin(self, desk: Desk, stop: trio.Event, session: Session | None) -> Program:

@@ -190,7 +190,7 @@ async def _start(workshop: Workshop, order: Order, spool: Spool, program: str) -
             cwd=order.cwd,
             env=environment,
             start_new_session=True,
-            preexec_fn=None if cgroup is not None else processes.become_subreaper,
+            preexec_fn=processes.become_subreaper,
         )
     leader = processes.read_child_identity(child.pid)
     pulse = workshop.watch.open(spool.path)

@@ -38,7 +38,7 @@ from outlived.journal.items import (
 )
 from outlived.journal.log import MESSAGE_STATUS, RunLog, show_run
 from outlived.rules.lifecycle import IllegalFact, Order, apply
-from outlived.rules.message import SHAPING, read_content, restore
+from outlived.rules.message import FILLING, read_content, restore
 from outlived.rules.run import Event, Fact, Run, Status
 from outlived.store.adoption import Position
 from outlived.store.batches import (
@@ -334,7 +334,7 @@ class _Planner:
         self.plan.changes[run_id] = change
         change.events.append(event)
         change.logged.append(LoggedEvent(event.seq, event.at, event.type, data))
-        if event.type in SHAPING and not change.log.draft.truncated:
+        if event.type in FILLING and not change.log.draft.truncated:
             change.unsaved += len(data)
         self.plan.batch.events.append(NewEvent(run_id, event.seq, change.run.epoch, event.type, data))
 

@@ -3,7 +3,8 @@
 1. ``content`` is the concatenation of the ``text.delta`` texts, cut at ``limit`` bytes of UTF-8, at a
    character; from then on ``truncated`` is true and nothing more is added. The log keeps all.
 2. ``parts`` follow the AI SDK's UIMessage form: neighbouring text becomes one part, so does neighbouring
-   reasoning; a tool call becomes one part whose state its result changes; data becomes a ``data-NAME`` part.
+   reasoning; a tool call becomes one part whose state its result changes; data becomes a ``data-NAME`` part. Where a step
+   begins there is a ``step-start``, but not where there is nothing before it to be told apart from.
 3. A draft remembers up to which event it is (``as_of_seq``); a stored draft plus the later events gives the
    same draft as all events from the beginning.
 
@@ -13,6 +14,7 @@ Not here: when a draft is stored (``journal/plan.py``), the message's status (th
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from io import StringIO
 from typing import Any
 
@@ -22,8 +24,10 @@ from outlived.rules.run import Event
 
 DEFAULT_LIMIT = 8 << 20
 
-SHAPING = frozenset({"text.delta", "reasoning.delta", "tool.call", "tool.result", "data"})
+SHAPING = frozenset({"text.delta", "reasoning.delta", "tool.call", "tool.result", "data", "step.started"})
 """The event types that change a message; all others pass it by."""
+FILLING = SHAPING - {"step.started"}
+"""Those that add to what it holds: a mark alone is not worth a save."""
 
 
 @attrs.define
@@ -62,6 +66,14 @@ class Draft:
         return restore(self.parts, truncated=self.truncated, as_of_seq=self.as_of_seq, limit=self.limit)
 
 
+def fold(events: Iterable[Event], limit: int = DEFAULT_LIMIT) -> list[dict[str, Any]]:
+    """The parts that a log amounts to."""
+    draft = Draft(limit)
+    for event in events:
+        draft.add(event)
+    return draft.parts
+
+
 def read_content(parts: list[dict[str, Any]]) -> str:
     """The text of a message with these parts."""
     return "".join(part["text"] for part in parts if part["type"] == "text")
@@ -88,6 +100,11 @@ def _size_of(part: dict[str, Any]) -> int:
     if part["type"] in {"text", "reasoning"}:
         return len(part["text"].encode())
     return len(json.dumps(part, ensure_ascii=False).encode())
+
+
+def _write(value: Any) -> str:
+    """Text as it is, anything else as its JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _fit(draft: Draft, text: str) -> str:
@@ -141,7 +158,7 @@ def _add_tool_result(draft: Draft, data: dict[str, Any]) -> None:
             continue
         output = {"state": "output-available", "output": data["output"]}
         if data.get("is_error"):
-            output = {"state": "output-error", "errorText": data["output"]}
+            output = {"state": "output-error", "errorText": _write(data["output"])}
         done = {**piece, **output}
         grown = _size_of(done) - _size_of(piece)
         if draft.size + grown > draft.limit:
@@ -156,10 +173,18 @@ def _add_data(draft: Draft, data: dict[str, Any]) -> None:
     _add_part(draft, {"type": f"data-{data['name']}", "data": data["value"]})
 
 
+def _add_step(draft: Draft, _data: dict[str, Any]) -> None:
+    last = draft.pieces[-1] if draft.pieces else _STEP_START
+    if last != _STEP_START:
+        _add_part(draft, dict(_STEP_START))
+
+
+_STEP_START = {"type": "step-start"}
 _SHAPES = {
     "text.delta": _add_text,
     "reasoning.delta": _add_reasoning,
     "tool.call": _add_tool_call,
     "tool.result": _add_tool_result,
     "data": _add_data,
+    "step.started": _add_step,
 }

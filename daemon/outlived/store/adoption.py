@@ -69,9 +69,9 @@ def _read_orphan(row: tuple[object, ...]) -> Orphan:
     )  # fmt: skip
 
 
-async def list_unsettled(link: Link, run_ids: list[str]) -> set[str]:
-    """Those of the runs that are not settled."""
-    return {row[0] for row in await link.query(SQL["list_unsettled"], {"ids": run_ids})}
+async def list_settled(link: Link, run_ids: list[str]) -> set[str]:
+    """Those of the runs that are settled; one that this database does not know may be another database's."""
+    return {row[0] for row in await link.query(SQL["list_settled"], {"ids": run_ids})}
 
 
 async def is_awaited(link: Link, run_id: str, *, home_id: str, adopt_seconds: float) -> bool:

@@ -12,7 +12,7 @@ was read durably. If the command has ended meanwhile, its status is there, and a
    adopt_seconds``); then the sweep takes them.
 3. A stop that was asked for meanwhile is heard by the command like any other. A command that an earlier daemon had
    begun to end is ended, whatever it says its end was: its run is stopped, or its owner lost.
-4. What nobody has a run for any more (its spool was not removed in time) is killed and removed.
+4. What a settled run has left here (its spool was not removed in time) is killed and removed.
 
 Not here: other runs of dead owners (``takeover.py``), who is dead (``rules/leases.py``).
 """
@@ -26,7 +26,7 @@ import structlog
 from outlived.agents.command import CommandAgent
 from outlived.journal.items import Ticket
 from outlived.rules.leases import ProcessIdentity
-from outlived.store.adoption import ADOPT_LIMIT, Orphan, list_unsettled, read_orphans
+from outlived.store.adoption import ADOPT_LIMIT, Orphan, list_settled, read_orphans
 from outlived.store.stops import read_processes, read_stop
 from outlived.supervisor import Supervisor
 from outlived.supervisor.claim import specify
@@ -143,7 +143,7 @@ async def clear_leftovers(supervisor: Supervisor) -> int:
     """Kill and remove what is left here of commands whose run is settled; of how many runs. Raises DatabaseLost."""
     workshop, link = supervisor.workshop, supervisor.store.sweep
     here = [run_id for run_id in workshop.list_run_ids() if supervisor.registry.find(run_id) is None]
-    gone = sorted(set(here) - await list_unsettled(link, here)) if here else []
+    gone = sorted(await list_settled(link, here)) if here else []
     if not gone:
         return 0
     processes_of = await read_processes(link, gone)

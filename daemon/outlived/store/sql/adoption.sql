@@ -17,8 +17,8 @@ WHERE o.home_id = %(home_id)s::uuid AND o.id <> %(me)s::uuid AND r.process_pid I
   AND (%(after)s::uuid IS NULL OR r.id > %(after)s::uuid)
 ORDER BY r.id LIMIT %(limit)s;
 
--- name: list_unsettled
-SELECT id::text FROM outlived.runs WHERE id = ANY(%(ids)s::uuid[]) AND status NOT IN {terminal};
+-- name: list_settled
+SELECT id::text FROM outlived.runs WHERE id = ANY(%(ids)s::uuid[]) AND status IN {terminal};
 
 -- name: read_awaited
 -- A daemon of the home that started its process may come back for the run: for so long after the end of the lease.
