@@ -82,6 +82,22 @@ def read_child_identity(pid: int) -> ProcessIdentity:
     return ProcessIdentity(read_boot_id(), read_pid_namespace(), pid, stat.start_ticks)
 
 
+def is_hidden(pid: int) -> bool:
+    """Whether somebody has that pid whom /proc does not show us (``hidepid=``, ``ProtectProc=``): no proof of a death."""
+    try:
+        (_PROC / str(pid) / "stat").read_bytes()
+    except PermissionError:
+        return True
+    except (FileNotFoundError, ProcessLookupError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+    return False
+
+
 @attrs.frozen
 class _Stat:
     pid: int
@@ -100,7 +116,7 @@ def _read_stat(pid: int) -> _Stat | None:
 def _parse_stat(pid: int) -> _Stat | None:
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     fields = text.rpartition(")")[2].split()
     return _Stat(pid, fields[0] in {"Z", "X"}, int(fields[1]), int(fields[3]), int(fields[19]))
