@@ -35,6 +35,8 @@ def look(pid: int, hidepid: str) -> list[str]:
 @pytest.mark.parametrize("hidepid", ["1", "2"])
 def test_a_hidden_process_is_not_gone(hidepid):
     """A process that is there is known to be there, however little of it is seen; one that is gone is gone."""
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as there:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    ) as there:
         assert look(there.pid, hidepid) == ["None", "True", "False"]
     assert look(there.pid, hidepid) == ["None", "False", "False"]
