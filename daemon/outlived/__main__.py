@@ -262,6 +262,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _check_config(settings: Settings, config: Path | None) -> int:
     _import_bridge(settings)
     from outlived.agents import AgentBroken
+    from outlived.agents.presets import Preset
     from outlived.agents.python import PythonProcess
     from outlived.agents.table import open_agents
     from outlived.supervisor.access import open_access
@@ -269,6 +270,8 @@ def _check_config(settings: Settings, config: Path | None) -> int:
     open_access(settings.workspaces)
     status = 0
     for name, agent in open_agents(settings.agents).items():
+        if isinstance(agent, Preset):
+            continue  # nobody has asked for it
         try:
             if isinstance(agent, PythonProcess):
                 agent.probe()

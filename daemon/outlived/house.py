@@ -165,7 +165,7 @@ async def _live_here(
             store=store,
             journal=journal,
             hub=hub,
-            agents=open_agents(settings.agents),
+            agents=open_agents(settings.agents, settings.run.inherit_env),
             access=open_access(settings.workspaces),
             registry=Registry(),
             trust=Trust(settings.owner.lease_seconds, lambda: embedded is not None and embedded.known_down),

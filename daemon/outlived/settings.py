@@ -110,13 +110,14 @@ class AgentSettings:
     ``inherit_env`` holds those of ``[run]``, too.
     """
 
-    kind: Literal["command", "python"]
+    kind: Literal["command", "python", "acp"]
     description: str = ""
     command: Annotated[list[str], Meta(min_length=1)] | None = None
     format: Literal["text", "jsonl", "codex", "opencode", "claude"] = "text"
     target: Annotated[str, Meta(pattern=r"^[\w.]+:[\w.]+$(?!\n)")] | None = None
     flavour: Literal["trio", "asyncio"] | None = None
     isolation: Literal["none", "process"] = "none"
+    permissions: Literal["allow", "deny", "allow_reads"] = "allow_reads"
     cwd: str | None = None
     env: dict[str, str] = attrs.Factory(dict)
     inherit_env: list[Pattern] = attrs.Factory(list)
@@ -249,15 +250,29 @@ def _check_name(path: Path, name: str) -> None:
         raise _refusal(path, f"agents.{name}", reason)
 
 
+_USES = {
+    "command": {"command", "acp"},
+    "format": {"command"},
+    "target": {"python"},
+    "flavour": {"python"},
+    "isolation": {"python"},
+    "permissions": {"acp"},
+}
+"""The keys that not every kind of agent has a use for."""
+_NEEDS = {"command": "command", "acp": "command", "python": "target"}
+
+
 def _read_agent(path: Path, name: str, values: Any) -> AgentSettings:
     agent = _read_section(path, f"agents.{name}", values, AgentSettings)
-    needed, other = ("command", "target") if agent.kind == "command" else ("target", "command")
+    for key in values:
+        if agent.kind not in _USES.get(key, {agent.kind}):
+            raise _refusal(path, f"agents.{name}.{key}", f"kind {agent.kind!r} has no use for it")
+    needed = _NEEDS[agent.kind]
     if getattr(agent, needed) is None:
         raise _refusal(path, f"agents.{name}.{needed}", f"kind {agent.kind!r} needs it")
-    if getattr(agent, other) is not None:
-        raise _refusal(path, f"agents.{name}.{other}", f"kind {agent.kind!r} has no use for it")
     for field in ("max_memory", "max_pids"):
-        if agent.kind == "python" and agent.isolation == "none" and getattr(agent, field) is not None:
+        in_daemon = agent.kind == "python" and agent.isolation == "none"
+        if in_daemon and getattr(agent, field) is not None:
             raise _refusal(
                 path, f"agents.{name}.{field}", "an agent in the daemon's own process has no such limit"
             )

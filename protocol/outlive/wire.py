@@ -163,11 +163,12 @@ class Event:
 
 @attrs.frozen(slots=False)
 class AgentInfo:
-    """An agent that clients may name."""
+    """An agent that clients may name. ``in_cwd``: it is meant to work in its caller's directory, so send ``cwd``."""
 
     name: str
     kind: str
     description: str
+    in_cwd: bool = False
 
 
 @attrs.frozen(slots=False)

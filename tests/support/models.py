@@ -12,6 +12,8 @@ The model is as stupid as predictable. It answers the newest message of its user
 ``[say TEXT]``   answers TEXT, a word at a time
 ``[fail 500]``   answers with that HTTP status (401: the key is wrong)
 ``[cut]``        hangs up in the middle of its answer
+``[wait N]``     answers after N seconds
+``[once]``       falls silent in the middle of its answer the first time it is asked that, and answers the next time
 ``[stall]``      falls silent in the middle of its answer, until the server is closed
 anything else    is answered with ``You said: …``
 """
@@ -43,12 +45,13 @@ class Turn:
 
 @attrs.frozen
 class Answer:
-    """What the model answers. ``ending``: "whole", "cut" or "stall"."""
+    """What the model answers, after so many seconds. ``ending``: "whole", "cut" or "stall"."""
 
     words: list[str]
     thought: list[str] = attrs.Factory(list)
     call: tuple[str, str] | None = None
     ending: str = "whole"
+    after: float = 0.0
 
 
 class Refused(Exception):
@@ -59,10 +62,10 @@ class Refused(Exception):
         self.status = status
 
 
-def answer(turn: Turn) -> Answer:
-    """What the model says to that."""
+def answer(turn: Turn, *, again: bool = False) -> Answer:
+    """What the model says to that; ``again``: it was asked that before."""
     newest = turn.said[-1] if turn.said else ""
-    found = re.search(r"\[(call|think|recall|say|fail|cut|stall)(?: (.*))?\]", newest, re.DOTALL)
+    found = re.search(r"\[(call|think|recall|say|fail|cut|stall|wait|once)(?: (.*))?\]", newest, re.DOTALL)
     word, given = (found[1], found[2] or "") if found else ("", "")
     if word == "fail":
         raise Refused(int(given))
@@ -77,9 +80,10 @@ def answer(turn: Turn) -> Answer:
     elif word == "say":
         text = given
     words = re.findall(r"\S+\s*|\s+", text)
-    if word in {"cut", "stall"}:
-        return Answer(words[:2], ending=word)
-    return Answer(words, ["Let me ", "think."] if word == "think" else [])
+    if word in {"cut", "stall"} or (word == "once" and not again):
+        return Answer(words[:2], ending="stall" if word == "once" else word)
+    thought = ["Let me ", "think."] if word == "think" else []
+    return Answer(words, thought, after=float(given) if word == "wait" else 0.0)
 
 
 def _read_text(content: Any) -> str:
@@ -237,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         turn = read_response(body) if responding else read_completion(body)
         with suppress(BrokenPipeError, ConnectionResetError):
             try:
-                given = answer(turn)
+                given = answer(turn, again=self.server.was_asked(turn))
+                self.server.closing.wait(given.after)
                 if not turn.tools and self.server.titles and not responding:  # opencode wants a title
                     given = Answer(["A title"])
             except Refused as refusal:
@@ -310,12 +315,19 @@ class ModelServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.titles = titles
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self._asked: set[str] = set()
         self.closing = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def was_asked(self, turn: Turn) -> bool:
+        """Whether a chat with tools ended in the same words before; from now on it did."""
+        newest = turn.said[-1] if turn.said and turn.tools else ""
+        asked, self._asked = newest in self._asked, self._asked | {newest}
+        return asked
 
     def __enter__(self) -> ModelServer:
         self._thread.start()

@@ -83,6 +83,10 @@ class CommandAgent:
             raise AssignmentRefused(complaint, "$.cwd")
         self._find_program(assignment.cwd, assignment.env)
 
+    def choose_directory(self, assignment: Assignment) -> str:
+        """Where the program is to work."""
+        return assignment.cwd or self.cwd or _default_directory()
+
     async def perform(self, desk: Desk) -> None:
         """Start the program and see it to its end."""
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -183,7 +187,7 @@ class CommandAgent:
             run_id=assignment.run_id,
             attempt=assignment.attempt,
             command=continue_session(self.format, self.command, session),
-            cwd=assignment.cwd or self.cwd or _default_directory(),
+            cwd=self.choose_directory(assignment),
             environment=self._environment(assignment),
             given=write_stdin(self.format, assignment, history).encode(),
             limits=self.limits,

@@ -1,4 +1,4 @@
-"""The table of agents: what the configuration names, and ``demo``.
+"""The table of agents: what the configuration names, ``demo``, and coding agents that need no configuration.
 
 Not here: what an agent is (``agents/__init__.py``).
 """
@@ -6,20 +6,26 @@ Not here: what an agent is (``agents/__init__.py``).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from outlived.agents import Agent
+from outlived.agents.acp import AcpAgent
 from outlived.agents.command import CommandAgent
 from outlived.agents.demo import DemoAgent
+from outlived.agents.presets import open_presets
 from outlived.agents.python import PythonAgent, isolate
 from outlived.rules.limits import Limits
 from outlived.settings import AgentSettings
 
 
-def open_agents(configured: Mapping[str, AgentSettings]) -> dict[str, Agent]:
-    """Every agent that clients may name. None is started or imported by this."""
-    return {"demo": DemoAgent(), **{name: _open_agent(settings) for name, settings in configured.items()}}
+def open_agents(configured: Mapping[str, AgentSettings], inherit: Iterable[str] = ()) -> dict[str, Agent]:
+    """Every agent that clients may name. None is started or imported by this.
+
+    ``inherit``: variables that every command gets from the daemon; configured agents have them among their own.
+    """
+    opened = {name: _open_agent(settings) for name, settings in configured.items()}
+    return {"demo": DemoAgent(), **open_presets(inherit), **opened}
 
 
 def _open_agent(settings: AgentSettings) -> Agent:
@@ -30,7 +36,8 @@ def _open_agent(settings: AgentSettings) -> Agent:
             return isolate(settings.target, settings.flavour, **{**process, "env": _find_modules(settings)})
         return PythonAgent(settings.target, settings.description, settings.flavour)
     assert settings.command is not None
-    return CommandAgent(settings.command, format=settings.format, **_describe_process(settings))
+    program = CommandAgent(settings.command, format=settings.format, **_describe_process(settings))
+    return AcpAgent(program, settings.permissions) if settings.kind == "acp" else program
 
 
 def _describe_process(settings: AgentSettings) -> dict[str, Any]:

@@ -48,7 +48,7 @@ async def _reload(supervisor: Supervisor, read: Callable[[], Settings]) -> None:
     try:
         settings = await trio.to_thread.run_sync(read)
         access = await trio.to_thread.run_sync(open_access, settings.workspaces)
-        agents = open_agents(settings.agents)
+        agents = open_agents(settings.agents, settings.run.inherit_env)
     except SettingsRefused as error:
         supervisor.complaint = f"configuration refused: {error}"
         log.error("configuration refused: what was in force stays", reason=str(error))  # noqa: TRY400 - no bug of ours

@@ -19,6 +19,7 @@ import trio
 
 from outlive import errors, wire
 from outlived.agents import AgentBroken, Assignment, AssignmentRefused
+from outlived.agents.presets import Preset
 from outlived.identifiers import make_id
 from outlived.journal.items import Created, Existing, KeyTaken, RunSpec, SlotTaken, StartAnswer
 from outlived.journal.plan import read_input
@@ -78,6 +79,10 @@ def check(supervisor: Supervisor, params: wire.RunStartParams, caller: Caller) -
         )
     if params.agent is not None and params.agent not in supervisor.agents:
         raise errors.InvalidParams(f"cannot start a run: there is no agent {params.agent!r}", path="$.agent")
+    if isinstance(supervisor.agents.get(params.agent or ""), Preset) and not caller.trusted:
+        raise errors.Forbidden(
+            f"cannot run {params.agent}: only the daemon's own user and root may, unless it is configured"
+        )
     for field in ("command", "cwd", "env"):
         if getattr(params, field) is not None and not caller.trusted:
             raise errors.Forbidden(f"cannot accept {field}: only the daemon's own user and root may send one")

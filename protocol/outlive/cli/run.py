@@ -22,6 +22,7 @@ from outlive.cli.follow import follow, way_back
 from outlive.cli.outcome import UsageError
 from outlive.cli.render import short_id
 from outlive.cli.screen import Screen
+from outlive.client import Client
 from outlive.errors import ParseError
 from outlive.strict_json import decode
 
@@ -57,7 +58,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--key", metavar="KEY", help="an idempotency key: the same key finds the same run")
     parser.add_argument("--metadata", metavar="JSON", type=_object, help="an object kept with the run")
     parser.add_argument("--env", metavar="K[=V]", action="append", type=_variable, help="repeatable")
-    parser.add_argument("--cwd", metavar="DIR", help="default for commands: the current directory")
+    parser.add_argument(
+        "--cwd", metavar="DIR", help="default for commands and coding agents: the current directory"
+    )
     parser.add_argument("--no-autostart", action="store_true", help="do not start a daemon if there is none")
 
 
@@ -66,6 +69,8 @@ async def act(options: Options, screen: Screen) -> int:
     what = _what(options)
     text = _input(options.input, screen)
     async with reach_or_start(options, screen) as client:
+        if what["cwd"] is None and what["agent"] in _KNOWN and await _works_here(client, what["agent"]):
+            what["cwd"] = str(Path.cwd())
         screen.farewell = outcome.INTERRUPTED, "interrupted; whether a run was started shows: outlive list"
         started = await client.start(
             **what,
@@ -111,6 +116,15 @@ def _what(options: Options) -> dict[str, Any]:
     if not options.command:
         raise UsageError("cannot run nothing: give a command behind --")
     return {"command": options.command, "cwd": cwd or str(Path.cwd())}
+
+
+_KNOWN = frozenset({"codex", "opencode", "claude"})
+"""Agents that may work in their caller's directory; whether one does is the daemon's to say."""
+
+
+async def _works_here(client: Client, agent: str) -> bool:
+    """Whether that agent works in its caller's directory unless it is told otherwise."""
+    return any(each.name == agent and each.in_cwd for each in (await client.info()).agents)
 
 
 def _leave(run: wire.Run, screen: Screen, options: Options) -> int:

@@ -6,6 +6,7 @@ import os
 
 from outlive import wire
 from outlived import __version__, processes
+from outlived.agents.presets import Preset
 from outlived.containment import Containment
 from outlived.journal.items import MAX_DELTA_CHARS
 from outlived.server.credentials import read_user
@@ -30,10 +31,7 @@ async def info(session: Session, params: wire.NoParams, call: Call) -> wire.Serv
         started_at=supervisor.home.started_at,
         state=read_state(supervisor),
         limits=_list_limits(session),
-        agents=[
-            wire.AgentInfo(name, agent.kind, agent.description)
-            for name, agent in sorted(supervisor.agents.items())
-        ],
+        agents=_list_agents(session),
         peer=wire.PeerInfo(caller.uid, caller.gid, read_user(caller.uid)),
         workspaces=list_allowed(session),
         containment=_describe_containment(supervisor.workshop.containment),
@@ -44,6 +42,15 @@ async def list_owners(session: Session, params: wire.NoParams, call: Call) -> wi
     """Who shares this database."""
     supervisor = session.supervisor
     return wire.OwnerList(await owners.list_owners(supervisor.store.pool, supervisor.journal.owner))
+
+
+def _list_agents(session: Session) -> list[wire.AgentInfo]:
+    """Those that this peer may name; coding agents without a configuration only where they are found."""
+    return [
+        wire.AgentInfo(name, agent.kind, agent.description, in_cwd=isinstance(agent, Preset))
+        for name, agent in sorted(session.supervisor.agents.items())
+        if not isinstance(agent, Preset) or (session.caller.trusted and agent.is_found)
+    ]
 
 
 def _describe_containment(containment: Containment) -> wire.Containment:
