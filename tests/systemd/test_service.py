@@ -88,6 +88,11 @@ def test_the_lines_do_what_the_readme_says(machine: Container):
         "root",
         "outlived",
     ]
+    machine.run(
+        f"diff -r /src/systemd {PROGRAMS}/../share/outlived/systemd"
+    )  # the wheel has brought all of it
+    refused = machine.try_run(f"{PROGRAMS}/outlive daemon stop")
+    assert (refused.returncode, "systemctl stop outlived" in refused.stderr) == (2, True), refused.stderr
 
 
 # ---------------------------------------------------------------- the socket
