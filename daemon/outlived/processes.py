@@ -143,13 +143,26 @@ def find_run_processes(leaders: Leaders, *, just_ended: bool = False) -> dict[st
         pid: stat for pid in _list_pids() if pid != os.getpid() and (stat := _read_stat(pid)) is not None
     }
     owners = _find_descendants({pid: run_id for pid, run_id in sessions.items() if pid in alive}, alive)
+    since = _find_first_start(leaders, boot_id, namespace)
     found: dict[str, list[ProcessIdentity]] = {}
     for stat in alive.values():
-        owner = owners.get(stat.pid) or sessions.get(stat.session) or _read_run_id(stat.pid)
+        owner = owners.get(stat.pid) or sessions.get(stat.session)
+        if owner is None and stat.start_ticks >= since:
+            owner = _read_run_id(stat.pid)
         if owner is not None and owner in leaders:
             identity = ProcessIdentity(boot_id, namespace, stat.pid, stat.start_ticks)
             found.setdefault(owner, []).append(identity)
     return found
+
+
+def _find_first_start(leaders: Leaders, boot_id: str, namespace: str) -> int:
+    """Nothing that a run started is older than its first process: most of what lives need not be asked whose it is."""
+    known = [leader.start_ticks for leader in leaders.values() if leader is not None]
+    here = all(
+        leader is not None and (leader.boot_id, leader.pid_namespace) == (boot_id, namespace)
+        for leader in leaders.values()
+    )
+    return min(known, default=0) if here else 0
 
 
 def _find_descendants(leaders: Mapping[int, str], alive: Mapping[int, _Stat]) -> dict[int, str]:
