@@ -23,7 +23,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -42,7 +42,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def read_resident_bytes() -> int:
     """How much memory this process has now."""
-    return int((_PROC / "self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(os.pread(_open_statm(), 200, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@cache
+def _open_statm() -> int:
+    """Opened once: it is asked for when no descriptor is left, too."""
+    return os.open(_PROC / "self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def read_host() -> str:
