@@ -97,7 +97,8 @@ def _choose_examples(connection: psycopg.Connection[Any]) -> tuple[dict[str, Any
         "backstop": 600.0, "backstop_open": True, "reason": "x", "by": "x", "proved": True, "title": None,
         "metadata": "{}", "home_id": owners[0], "host": "x", "boot_id": "x", "pid_namespace": "x", "pid": 1,
         "start_ticks": 1, "socket": "x", "version": "0",
-        "keep": 600_000.0, "since": None, "runs": 100, "events": 1000, "uid": 1000, "position": 1,
+        "keep": 600_000.0, "since": None, "runs": 100, "events": 1000, "uid": 1000, "position": 1, "adopt": 120.0,
+        "allowed": None, "after_run": None, "before_position": 100,
     }  # fmt: skip
     writing = {
         **{name: [1] * many for name in _NUMBERS},
@@ -111,10 +112,10 @@ def _choose_examples(connection: psycopg.Connection[Any]) -> tuple[dict[str, Any
 
 _NUMBERS = (
     "positions", "attempts", "epochs", "old_epochs", "steps", "last_seqs", "input_tokens", "output_tokens",
-    "cached_tokens", "costs", "peer_uids", "as_of_seqs", "seqs", "pids", "pgids", "start_ticks",
+    "cached_tokens", "costs", "peer_uids", "as_of_seqs", "seqs", "pids", "pgids", "start_ticks", "stdouts", "stderrs",
 )  # fmt: skip
 _TEXTS = (
     "agents", "boot_ids", "commands", "contents", "created_bys", "cwds", "datas", "digests", "envs", "errors", "hosts",
     "inputs", "metadatas", "names", "on_owner_losses", "parts", "pid_namespaces", "results", "roles", "statuses", "stop_reasons",
-    "triggers", "types",
+    "triggers", "types", "states", "notes", "session_ids",
 )  # fmt: skip

@@ -1,6 +1,8 @@
 """Fixtures that every room's tests share: one Postgres for the session, a database and daemons on demand."""
 
 import faulthandler
+import itertools
+import os
 import random
 import shutil
 import signal
@@ -16,8 +18,11 @@ from tests.support.effort import Effort
 from tests.support.figures import FigureTable
 from tests.support.history import assert_messages
 from tests.support.postgres import Postgres
+from tests.support.programs import list_pids
 from tests.support.skips import SkipWatch
 from tests.support.wire import Wire
+
+NUMBERS = itertools.count(1_000_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,6 +78,17 @@ def postgres(short_dir: Path) -> Iterator[Postgres]:
     server = Postgres(short_dir / "pg")
     yield server
     server.close()
+
+
+@pytest.fixture
+def word() -> Iterator[str]:
+    """A number of seconds that no other process sleeps; whoever still has it on its command line afterwards is a failure."""
+    word = f"{next(NUMBERS)}.{os.getpid()}"
+    yield word
+    left = list_pids(word)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, "a process was left behind"
 
 
 @pytest.fixture

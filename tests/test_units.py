@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from outlived import units
-from outlived.units import UnitsRefused, find_source, install_units, make_plan
+from outlived.units import UnitsRefused, install_units, make_plan
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "outlived")
 SOURCE = Path(__file__).parents[1] / "systemd"
@@ -104,11 +104,3 @@ def test_only_root_installs_for_the_system(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(PROGRAM)])
     assert install_units(Namespace(user=False, root=None, dry_run=True, drop_in=[])) == 1
     assert "you are not root; for your own daemon: --user" in capsys.readouterr().err
-
-
-def test_the_wheel_brings_the_units():
-    """The installed distribution holds every file of ``systemd/``."""
-    source = find_source()
-    assert sorted(path.relative_to(source) for path in source.rglob("*.*")) == sorted(
-        path.relative_to(SOURCE) for path in SOURCE.rglob("*.*")
-    )

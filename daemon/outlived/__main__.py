@@ -162,7 +162,7 @@ def _serve(settings: Settings, options: argparse.Namespace, config: Path | None,
     _calm_collector()
     _return_large_blocks()
     _raise_file_limit()
-    read = partial(_read_again, config, options)
+    read = partial(_read_again, config, options, handed)
     manager = Manager(handed.notify_socket, handed.watchdog_seconds)
     try:
         clean = trio.run(live, settings, place, read, manager, strict_exception_groups=True)
@@ -182,8 +182,9 @@ def _resolve(settings: Settings, options: argparse.Namespace) -> Settings:
     return attrs.evolve(settings, run=attrs.evolve(settings.run, on_stop=on_stop))
 
 
-def _read_again(config: Path | None, options: argparse.Namespace) -> Settings:
-    return _resolve(read_settings(config), options)
+def _read_again(config: Path | None, options: argparse.Namespace, handed: Handed) -> Settings:
+    """The settings as they are now. A file that was there has to be there; one that was not may be by now."""
+    return _resolve(read_settings(config or _find_config(options.config, handed)), options)
 
 
 def _find_place(settings: Settings, options: argparse.Namespace, handed: Handed) -> Place:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import resource
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +98,7 @@ def apply_limits(pid: int, limits: Limits, cgroup: Cgroup | None) -> None:
         _lower(pid, resource.RLIMIT_NPROC, _count_tasks(os.getuid()) + limits.max_pids)
 
 
+@cache
 def _is_true_root() -> bool:
     """Root of the machine, or of a container that shares its users: no RLIMIT_NPROC holds it."""
     return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split()[:2] == ["0", "0"]

@@ -23,7 +23,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -42,7 +42,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def read_resident_bytes() -> int:
     """How much memory this process has now."""
-    return int((_PROC / "self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(os.pread(_open_statm(), 200, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@cache
+def _open_statm() -> int:
+    """Opened once: it is asked for when no descriptor is left, too."""
+    return os.open(_PROC / "self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def read_host() -> str:
@@ -82,6 +88,22 @@ def read_child_identity(pid: int) -> ProcessIdentity:
     return ProcessIdentity(read_boot_id(), read_pid_namespace(), pid, stat.start_ticks)
 
 
+def is_hidden(pid: int) -> bool:
+    """Whether somebody has that pid whom /proc does not show us (``hidepid=``, ``ProtectProc=``): no proof of a death."""
+    try:
+        (_PROC / str(pid) / "stat").read_bytes()
+    except PermissionError:
+        return True
+    except (FileNotFoundError, ProcessLookupError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+    return False
+
+
 @attrs.frozen
 class _Stat:
     pid: int
@@ -100,7 +122,7 @@ def _read_stat(pid: int) -> _Stat | None:
 def _parse_stat(pid: int) -> _Stat | None:
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     fields = text.rpartition(")")[2].split()
     return _Stat(pid, fields[0] in {"Z", "X"}, int(fields[1]), int(fields[3]), int(fields[19]))
@@ -127,13 +149,26 @@ def find_run_processes(leaders: Leaders, *, just_ended: bool = False) -> dict[st
         pid: stat for pid in _list_pids() if pid != os.getpid() and (stat := _read_stat(pid)) is not None
     }
     owners = _find_descendants({pid: run_id for pid, run_id in sessions.items() if pid in alive}, alive)
+    since = _find_first_start(leaders, boot_id, namespace)
     found: dict[str, list[ProcessIdentity]] = {}
     for stat in alive.values():
-        owner = owners.get(stat.pid) or sessions.get(stat.session) or _read_run_id(stat.pid)
+        owner = owners.get(stat.pid) or sessions.get(stat.session)
+        if owner is None and stat.start_ticks >= since:
+            owner = _read_run_id(stat.pid)
         if owner is not None and owner in leaders:
             identity = ProcessIdentity(boot_id, namespace, stat.pid, stat.start_ticks)
             found.setdefault(owner, []).append(identity)
     return found
+
+
+def _find_first_start(leaders: Leaders, boot_id: str, namespace: str) -> int:
+    """Nothing that a run started is older than its first process: most of what lives need not be asked whose it is."""
+    known = [leader.start_ticks for leader in leaders.values() if leader is not None]
+    here = all(
+        leader is not None and (leader.boot_id, leader.pid_namespace) == (boot_id, namespace)
+        for leader in leaders.values()
+    )
+    return min(known, default=0) if here else 0
 
 
 def _find_descendants(leaders: Mapping[int, str], alive: Mapping[int, _Stat]) -> dict[int, str]:

@@ -90,7 +90,10 @@ def find_program() -> Path:
 
 
 def find_source() -> Path:
-    """Where the units lie as they are shipped. Raises UnitsRefused."""
+    """Where the units lie as they are shipped: in the sources, if this is run from them. Raises UnitsRefused."""
+    sources = Path(__file__).parents[2] / "systemd"
+    if (sources / "outlived.service").exists():
+        return sources
     try:
         files = metadata.files("outlive") or []
     except metadata.PackageNotFoundError:
@@ -98,9 +101,6 @@ def find_source() -> Path:
     for file in files:
         if str(PurePosixPath(file)).endswith(f"{SHARE}/outlived.service"):
             return Path(os.path.normpath(str(file.locate()))).parent
-    sources = Path(__file__).parents[2] / "systemd"
-    if (sources / "outlived.service").exists():
-        return sources
     raise UnitsRefused(
         f"cannot find the units: {SHARE} is not in this installation; install the package again"
     )

@@ -1,7 +1,5 @@
 """``command`` agents: real programs, from their start to the last of their processes."""
 
-import itertools
-import os
 import signal
 
 import attrs
@@ -23,18 +21,6 @@ from tests.support.workshops import open_workshop
 examples = settings(derandomize=True, deadline=None)
 
 BOUND = 1 << 20
-numbers = itertools.count(1_000_000)
-
-
-@pytest.fixture
-def word():
-    """A number of seconds that no other process sleeps; whoever still does afterwards is a failure."""
-    word = f"{next(numbers)}.{os.getpid()}"
-    yield word
-    left = list_pids(word)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert not left, "a process was left behind"
 
 
 async def run(command, desk=None, **agent):

@@ -55,6 +55,15 @@ def sit_at(short_dir: Path) -> Callable[..., CommandLine]:
 
 
 @pytest.fixture
+def alone(sit_at: Callable[..., CommandLine]) -> Iterator[CommandLine]:
+    """A command line with no daemon yet, which starts the real one; it is stopped at the end."""
+    line = sit_at(OUTLIVE_NO_AUTOSTART="", PYTHONWARNINGS="default")
+    yield line
+    if line.socket.exists():
+        assert line.run("daemon", "stop").returncode == 0
+
+
+@pytest.fixture
 def outlive(shared_daemon: Daemon, sit_at: Callable[..., CommandLine]) -> CommandLine:
     """The command line, at the suite's daemon."""
     return sit_at(shared_daemon)

@@ -89,6 +89,7 @@ def test_run_is_shown_for_people(outlive, runs):
     failed = outlive.run("show", runs["failed"]["id"]).stdout
     assert "error                 the command exited with status 3 (exit_status, exit_status 3)" in failed
     assert f"command               sh -c 'echo {WIDE}; exit 3'" in failed
+    assert "if its owner dies     its command goes on with the next daemon, else it is aborted" in failed
     assert failed.endswith(f"\n{WIDE}\n\n")
     used = outlive.run("show", runs["used"]["id"]).stdout
     assert "usage                 3 tokens in (1 of them cached), 2 tokens out, $0.0000" in used

@@ -9,18 +9,9 @@ from tests.support.processes import is_alive
 from tests.support.waits import wait_until
 
 
-@pytest.fixture
-def outlive(sit_at):
-    """A command line with no daemon yet, which starts the real one; it is stopped at the end."""
-    line = sit_at(OUTLIVE_NO_AUTOSTART="", PYTHONWARNINGS="default")
-    yield line
-    if line.socket.exists():
-        assert line.run("daemon", "stop").returncode == 0
-
-
-def test_two_runs_at_once_start_one_daemon(outlive):
+def test_two_runs_at_once_start_one_daemon(alone):
     """Two commands that find no daemon end with one daemon that ran both; its log and its end are at hand."""
-    processes = [outlive.start("run", "--agent", "demo", word) for word in ("one", "two")]
+    processes = [alone.start("run", "--agent", "demo", word) for word in ("one", "two")]
     ends = []
     for process in processes:
         with process:
@@ -30,26 +21,26 @@ def test_two_runs_at_once_start_one_daemon(outlive):
         "",
         "outlive: starting the daemon (its first start creates its database) …\n",
     }
-    log = [json.loads(line) for line in outlive.run("daemon", "logs", "--json").stdout.splitlines()]
+    log = [json.loads(line) for line in alone.run("daemon", "logs", "--json").stdout.splitlines()]
     assert [entry["event"] for entry in log].count("serving") == 1
-    pid = json.loads(outlive.run("daemon", "status", "--json").stdout)["pid"]
-    with outlive.start("daemon", "logs", "-f", "-n", "1") as following:
+    pid = json.loads(alone.run("daemon", "status", "--json").stdout)["pid"]
+    with alone.start("daemon", "logs", "-f", "-n", "1") as following:
         wait_until(following.stdout.readline, what="the last line")
-        assert outlive.run("daemon", "stop").stdout == f"{pid} stopped\n"
+        assert alone.run("daemon", "stop").stdout == f"{pid} stopped\n"
         assert not is_alive(pid)
         wait_until(lambda: "stopped" in following.stdout.readline(), what="the daemon's last words")
         following.terminate()
-    assert outlive.run("daemon", "status").returncode == 69
+    assert alone.run("daemon", "status").returncode == 69
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])
-def test_forbidden_start_is_one_line(outlive, how):
+def test_forbidden_start_is_one_line(alone, how):
     """--no-autostart and OUTLIVE_NO_AUTOSTART start nothing: status 69, one line, and what to do."""
-    outlive.environment["OUTLIVE_NO_AUTOSTART"] = "1" if how == "environment" else ""
+    alone.environment["OUTLIVE_NO_AUTOSTART"] = "1" if how == "environment" else ""
     options = ["--no-autostart"] if how == "option" else []
-    done = outlive.run("run", *options, "--agent", "demo", "hello")
+    done = alone.run("run", *options, "--agent", "demo", "hello")
     assert (done.returncode, done.stdout) == (69, "")
     assert re.fullmatch(
         r"outlive: cannot reach a daemon at \S+: .*; start one with: outlive daemon start\n", done.stderr
     )
-    assert not (outlive.home / "state").exists()
+    assert not (alone.home / "state").exists()

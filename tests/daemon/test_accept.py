@@ -27,6 +27,7 @@ def test_no_file_descriptor_is_left(make_daemon: Callable[..., Daemon]):
     daemon.start()
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(daemon.connect())
+        first.call("server/stats")
         for _ in range(FILES + 20):
             sock = stack.enter_context(socket.socket(socket.AF_UNIX))
             sock.connect(str(daemon.socket))
@@ -37,6 +38,7 @@ def test_no_file_descriptor_is_left(make_daemon: Callable[..., Daemon]):
         wait_until(lambda: time.monotonic() > until, 5)
         assert read_cpu_ticks(daemon.process.pid) - before < 60  # of some 200 that a spin would take
         assert first.call("server/info")["state"] == "serving"
+        assert first.call("server/stats")["rss_bytes"] > 0
         assert daemon.read_log().count("cannot accept connections") == 1
     with daemon.connect() as wire:
         assert perform(wire)["status"] == "succeeded"

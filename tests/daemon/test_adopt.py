@@ -1,6 +1,5 @@
 """Commands outlive their daemon: the next one of the same home goes on with them, or ends them."""
 
-import itertools
 import os
 import signal
 import time
@@ -23,18 +22,6 @@ MakeDaemon = Callable[..., Daemon]
 LEAVE = f'{FAST}on_stop = "leave"\n'
 TICK = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo tick $i; sleep 0.05; done; exit 7"
 TICKS = "".join(f"tick {number}\n" for number in range(1, 41))
-numbers = itertools.count(2_000_000)
-
-
-@pytest.fixture
-def word():
-    """A word on the command line of this test's processes; whoever still has it afterwards is a failure."""
-    word = f"{next(numbers)}.{os.getpid()}"
-    yield word
-    left = list_pids(word)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert not left, "a process was left behind"
 
 
 def list_types(events: list[Json]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.support.daemon import FAST, Daemon
 from tests.support.history import assert_history
-from tests.support.runs import perform, start, start_endless
+from tests.support.runs import perform, start, start_endless, start_shell, wait_text
 from tests.support.waits import wait_until
 from tests.support.wire import Wire
 
@@ -82,6 +82,19 @@ def test_resumable_runs_are_given_back(make_daemon: MakeDaemon):
                 == there.call("server/info")["instance_id"]
             )
             there.call("run/stop", run_id=run["id"], wait_seconds=20)
+
+
+def test_a_drain_leaves_nothing_to_the_next(make_daemon: MakeDaemon):
+    """Commands that a stop would leave running are ended by an order to drain: this daemon stays, there is no next one."""
+    daemon = make_daemon(config=FAST.replace("[run]", '[run]\non_stop = "leave"')).start()
+    with daemon.connect() as wire:
+        run = start_shell(wire, "echo here; exec sleep 1000")
+        wait_text(wire, run["id"], "here")
+        wire.call("server/drain", grace_seconds=0)
+        wait_until(lambda: read_status(wire, run) == "aborted")
+        assert wire.call("run/get", run_id=run["id"])["run"]["error"]["code"] == "shutdown"
+    assert daemon.stop() == 0, daemon.read_log()
+    assert_history(daemon.database, settled=True)
 
 
 def test_only_numbers_of_seconds(shared_daemon: Daemon, wire: Wire):

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,20 @@ def test_a_file_that_is_gone_changes_nothing(make_daemon: MakeDaemon):
     daemon.wait_logged("configuration refused: what was in force stays")
     with daemon.connect() as wire:
         assert perform(wire, agent="cat", input="x")["status"] == "succeeded"
+
+
+def test_a_file_that_comes_later_is_found(make_daemon: MakeDaemon, tmp_path: Path):
+    """A daemon that found no settings when it was started finds those that are at the usual place when it is told to look."""
+    daemon = make_daemon()
+    daemon.environment["XDG_CONFIG_HOME"] = str(tmp_path)
+    daemon.full_command = [word for word in daemon.command if word not in {"--config", str(daemon.config)}]
+    daemon.start()
+    with daemon.connect() as wire:
+        assert read_limit(wire) == 4096
+        (tmp_path / "outlived").mkdir()
+        (tmp_path / "outlived/outlived.toml").write_text(CAT)
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: "cat" in [agent["name"] for agent in wire.call("server/info")["agents"]])
 
 
 def test_what_needs_a_restart_is_named(make_daemon: MakeDaemon):

@@ -12,14 +12,14 @@ from tests.docs.play import Stage
 from tests.support.daemon import Daemon
 
 NEEDS = {"socket.md": "socat", "fastapi.md": "curl"}
-OF_THEIR_OWN = {"README.md", "tutorial.md", "agents.md", "resume.md"}
+OF_THEIR_OWN = {"README.md", "tutorial.md", "agents.md", "resume.md", "survive.md"}
 BESIDE_A_DAEMON = [page for page in PAGES if page.name not in OF_THEIR_OWN]
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/tutorial.md"], ids=lambda page: page.name)
-def test_a_page_for_beginners_needs_nothing(page: Path, stage: Stage):
-    """The README and the tutorial work for somebody who has a shell and no daemon."""
-    stage.play(page)
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/how-to/survive.md"])
+def test_a_page_for_beginners_needs_nothing(name: str, stage: Stage):
+    """The README, the tutorial and the page about killing daemons work for somebody who has a shell and no daemon."""
+    stage.play(ROOT / name)
 
 
 def test_every_kind_of_agent_works_from_nothing(stage: Stage):

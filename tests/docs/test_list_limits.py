@@ -8,7 +8,7 @@ import attrs
 
 from outlive import wire
 from outlived import cgroups, journald, logs, processes
-from outlived.agents import spool
+from outlived.agents import reader, spool
 from outlived.journal import hub, items, tail, writer
 from outlived.rules import result
 from outlived.server import outbox, session
@@ -98,6 +98,10 @@ LIMITS = {
     "processes and threads of a command": f"{unless(AgentSettings, 'max_pids')} `[agents.NAME] max_pids`",
     "killing what is in a run's cgroup": seconds(cgroups.KILL_SECONDS),
     "looking for what a run has left, and killing it": f"{processes.KILL_ROUNDS} rounds, twice",
+    "what a command has said and is not durable yet": (
+        f"{size(default(RunSettings, 'max_spool_bytes'))} `[run] max_spool_bytes`"
+    ),
+    "one line of a command whose lines are events": size(reader.LINE_BYTES),
     "one read of a command's output": size(spool.READ_BYTES),
 }
 

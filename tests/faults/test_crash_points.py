@@ -21,7 +21,7 @@ from tests.support.gate import Gate, Moment
 from tests.support.history import check_history, list_unsettled
 from tests.support.processes import find_run_processes
 from tests.support.runs import ENDLESS, read_text, settle, start_endless, start_shell, wait_text
-from tests.support.scene import BRISK, SOON, SWEEP, Scene
+from tests.support.scene import ADOPT, BRISK, SOON, SWEEP, Scene
 from tests.support.waits import wait_until
 from tests.support.wire import Json, Wire
 
@@ -34,11 +34,14 @@ kind = "python"
 target = "stepwise:walk"
 """
 SLOW_BEAT = "[owner]\nlease_seconds = 60\nheartbeat_seconds = 30\n[sweep]\ninterval_seconds = 3600\n"
-ENDS = "[run]\ngrace_seconds = 1\ndrain_seconds = 0\n"
+ENDS = "[run]\ngrace_seconds = 1\ndrain_seconds = 0\nadopt_seconds = 0\n"
 QUIET = SLOW_BEAT + ENDS + AGENTS
 """The daemon that is killed does what it is asked and little else: its calls are nearly the same each time."""
-LIVELY = BRISK + AGENTS
+LIVELY = BRISK.replace(f"adopt_seconds = {ADOPT}", "adopt_seconds = 0") + AGENTS
+"""It leaves no command to a dead daemon's home, whose lease would be over late."""
 TICKS = "echo up; exec sleep 600"
+SAYS = "echo up; for i in 1 2 3 4 5; do sleep 0.05; echo $i; done"
+SAID = "up\n1\n2\n3\n4\n5\n"
 
 
 @attrs.define(eq=False)
@@ -75,6 +78,25 @@ class Stage:
             wait_text(wire, runs[1]["id"], "up\n")
         self.orphans = {run["id"] for run in runs}
         self.donor.kill()
+
+    def leave_own_program(self) -> None:
+        """A run with a process that the victim itself has left: it will adopt it."""
+        self.victim.start()
+        with self.victim.connect() as wire:
+            run = start_shell(wire, SAYS, workspace=self.workspace, chat_id="own")
+            wait_text(wire, run["id"], "up\n")
+        self.orphans = {run["id"]}
+        self.victim.kill()
+
+    def check_own_program(self) -> None:
+        """It was adopted, and said each line once; or its home was dead for good, and it was ended."""
+        [run_id] = self.orphans
+        with self.sibling.connect() as wire:
+            run, message = wire.call("run/get", run_id=run_id).values()
+        content = message["content"]
+        assert SAID.startswith(content), content
+        assert run["attempt"] == 1
+        assert run["status"] == "aborted" or (run["status"], content) == ("succeeded", SAID), run
 
     def start_walk(self, wire: Wire) -> str:
         """An agent of four steps whose first attempt stays in the third one; its next attempt goes on there."""
@@ -198,6 +220,7 @@ SCENARIOS = {
     "a sweep": Scenario(sweep, before=Stage.leave_orphans, alone=True),
     "a slot of the dead": Scenario(free_a_slot, alone=True),
     "a drain": Scenario(drain),
+    "an adoption": Scenario(sweep, before=Stage.leave_own_program, after=Stage.check_own_program, alone=True),
     "a resume": Scenario(resume, before=Stage.leave_walk, after=Stage.check_walk, alone=True),
     "a release": Scenario(release, after=Stage.check_walk, alone=True),
 }

@@ -121,9 +121,9 @@ class Scene:
         wrong += lost + misread
         wrong += [f"run {run_id}: process {pid} is left" for pid, run_id in left.items()]
         wrong += [
-            f"daemon {number} has a traceback in its log"
+            f"daemon {number} has a traceback in its log: …{log[max(at - 300, 0) : at + 4000]}…"
             for number, daemon in enumerate(self.daemons)
-            if "Traceback" in daemon.read_log()
+            if (at := (log := daemon.read_log()).find("Traceback")) >= 0
         ]
         self._count(wrong, misread, known, load)
         if wrong:

@@ -65,7 +65,6 @@ def service(machine: Container) -> Iterator[Service]:
     service = Service(machine)
     service.configure()
     machine.run(f"systemctl reset-failed; systemctl start {UNIT}")
-    service.kill(signal.SIGHUP)
     yield service
     machine.try_run("systemctl start outlived.socket")
 
@@ -89,6 +88,11 @@ def test_the_lines_do_what_the_readme_says(machine: Container):
         "root",
         "outlived",
     ]
+    machine.run(
+        f"diff -r /src/systemd {PROGRAMS}/../share/outlived/systemd"
+    )  # the wheel has brought all of it
+    refused = machine.try_run(f"{PROGRAMS}/outlive daemon stop")
+    assert (refused.returncode, "systemctl stop outlived" in refused.stderr) == (2, True), refused.stderr
 
 
 # ---------------------------------------------------------------- the socket
@@ -270,6 +274,9 @@ def test_a_reload_takes_over_what_is_new(service: Service):
         assert wire.call("run/get", run_id=run["id"])["run"]["status"] == "running"
         assert service.pid == pid
         wire.call("run/stop", run_id=run["id"], wait_seconds=20)
+        service.configure()
+        service.systemctl("reload")
+        wait_until(lambda: wire.call("server/info")["limits"]["connections"] == 4096, 15, "it is reloaded")
     wait_until(lambda: service.state == "active", 15, "the manager knows that it is ready again")
 
 
@@ -300,7 +307,7 @@ def test_a_drain_ends_runs_and_not_the_daemon(service: Service):
     with service.connect() as wire:
         short = start(wire, input="a b c d e", metadata={"demo": {"delay_ms": 100}})
         endless = start_endless(wire)
-        assert service.machine.run(f"{PROGRAMS}/outlive drain --grace 2") == "drained\n"
+        assert service.machine.run(f"{PROGRAMS}/outlive drain --grace 1") == "drained\n"
         assert wire.call("run/get", run_id=short["id"])["run"]["status"] == "succeeded"
         ended = wire.call("run/get", run_id=endless["id"])["run"]
         assert (ended["status"], ended["error"]["code"]) == ("aborted", "shutdown")
@@ -333,20 +340,23 @@ def test_a_stop_is_orderly(service: Service):
 
 
 def test_a_second_signal_skips_the_wait(service: Service):
-    """A daemon that gives its runs an hour to end does not when it is told a second time; its status is 0 all the same."""
+    """A daemon that gives its runs an hour to end is given that, whatever the unit's timeout, and does not take it when it is
+    told a second time; its status is 0 all the same.
+    """
     patient = FAST.replace("drain_seconds = 0.2", "drain_seconds = 3600")
     service.configure(patient)
-    service.systemctl("restart")
-    with service.connect() as wire:
+    with service.drop_in("[Service]\nTimeoutStopSec=2\n"), service.connect() as wire:
         run = start_endless(wire)
         service.systemctl("stop", "--no-block")
+        told = time.monotonic()
         wait_until(lambda: wire.call("server/info")["state"] == "draining", 15, "it drains")
+        wait_until(lambda: time.monotonic() > told + 3, 5)
         assert service.state == "deactivating"
         began = time.monotonic()
         service.kill(signal.SIGTERM)
         service.wait_state("inactive", 15)
         assert time.monotonic() - began < 10
-    assert (service.read("Result"), service.read("ExecMainStatus")) == ("success", "0")
+        assert (service.read("Result"), service.read("ExecMainStatus")) == ("success", "0")
     service.configure()
     with service.connect() as wire:
         assert wire.call("run/get", run_id=run["id"])["run"]["error"]["code"] == "forced"

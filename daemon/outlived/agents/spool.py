@@ -60,9 +60,13 @@ class Spool:
     def read_status(self) -> int | None:
         """What the wrapper's shell has for the command's end; None while there is none."""
         try:
-            found = _STATUS.fullmatch((self.path / "status").read_bytes())
+            return self.parse_status((self.path / "status").read_bytes())
         except OSError:
             return None
+
+    @staticmethod
+    def parse_status(line: bytes) -> int | None:
+        found = _STATUS.fullmatch(line)
         return None if found is None else int(found[1])
 
     def read_said(self) -> str:

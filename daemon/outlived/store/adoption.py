@@ -52,7 +52,7 @@ class Orphan:
 async def read_orphans(link: Link, *, me: str, home_id: str, after: str | None = None) -> list[Orphan]:
     """Unsettled runs with a recorded process that other owners of this home have, a bounded number, by id."""
     rows = await link.query(
-        SQL["read_orphans"], {"me": me, "home_id": home_id, "after": after, "limit": ADOPT_LIMIT}
+        SQL["read_orphans"], {"me": me, "home_id": home_id, "after_run": after, "limit": ADOPT_LIMIT}
     )
     return [_read_orphan(row) for row in rows]
 

@@ -44,7 +44,7 @@ class NewSession(NamedTuple):
 async def read_history(pool: LinkPool, workspace: str, chat_id: str, before: int) -> list[wire.Message]:
     """The chat's messages before that position, oldest first: the newest that fit."""
     params = {
-        "workspace": workspace, "chat_id": chat_id, "before": before, "bytes": HISTORY_BYTES,
+        "workspace": workspace, "chat_id": chat_id, "before_position": before, "bytes": HISTORY_BYTES,
         "limit": HISTORY_MESSAGES,
     }  # fmt: skip
     return [read_message(row).message for row in await pool.query(SQL["read_history"], params)]

@@ -52,7 +52,9 @@ def is_proved_dead(supervisor: Supervisor, owner: OwnerRow) -> bool:
         # may be there a moment before we know of it.
         return owner.process != here
     now = processes.read_start_ticks(owner.process.pid)
-    return judge_process(owner.process, here, now) is Verdict.DEAD
+    if judge_process(owner.process, here, now) is not Verdict.DEAD:
+        return False
+    return now is not None or not processes.is_hidden(owner.process.pid)
 
 
 async def reap(supervisor: Supervisor, owner: OwnerRow) -> bool:

@@ -93,7 +93,7 @@ def run_page(run: Run, message: Message | None, paint: Paint = plain) -> list[st
         "events": _kept(run),
         "attempt": f"{run.attempt} (epoch {run.epoch}, owner {run.owner or '-'})",
         "if its client leaves": "it goes on" if run.detached else "it is stopped",
-        "if its owner dies": {"abort": "it is aborted", "resume": "it is resumed"}[run.on_owner_loss],
+        "if its owner dies": _describe_loss(run),
         "metadata": run.metadata or None,
         "message": None if message is None else f"{message.id} ({message.status})",
     }
@@ -103,6 +103,13 @@ def run_page(run: Run, message: Message | None, paint: Paint = plain) -> list[st
         cut = f" (cut{all_kept})" if message.truncated else ""
         lines += ["", f"{paint('it said', 'dim')}{cut}", message.content]
     return lines
+
+
+def _describe_loss(run: Run) -> str:
+    """What becomes of a run whose daemon dies."""
+    loss = {"abort": "it is aborted", "resume": "it is resumed"}[run.on_owner_loss]
+    lives_on = run.command is not None and run.detached
+    return f"its command goes on with the next daemon, else {loss}" if lives_on else loss
 
 
 def message_page(message: Message, paint: Paint = plain) -> list[str]:

@@ -14,7 +14,7 @@ FROM outlived.owners o
 JOIN outlived.runs r ON r.owner = o.id AND r.status NOT IN {terminal}
 JOIN outlived.messages m ON m.workspace = r.workspace AND m.chat_id = r.chat_id AND m.position = r.position
 WHERE o.home_id = %(home_id)s::uuid AND o.id <> %(me)s::uuid AND r.process_pid IS NOT NULL
-  AND (%(after)s::uuid IS NULL OR r.id > %(after)s::uuid)
+  AND (%(after_run)s::uuid IS NULL OR r.id > %(after_run)s::uuid)
 ORDER BY r.id LIMIT %(limit)s;
 
 -- name: list_settled

@@ -7,7 +7,7 @@ SELECT {message_columns} FROM (
     SELECT m.*, row_number() OVER newest_first AS place,
            sum(octet_length(m.content) + octet_length(m.parts)) OVER newest_first AS size
     FROM (SELECT * FROM outlived.messages
-          WHERE workspace = %(workspace)s AND chat_id = %(chat_id)s AND position < %(before)s
+          WHERE workspace = %(workspace)s AND chat_id = %(chat_id)s AND position < %(before_position)s
           ORDER BY position DESC LIMIT %(limit)s) m
     WINDOW newest_first AS (ORDER BY m.position DESC)
 ) m WHERE m.size <= %(bytes)s OR m.place = 1 ORDER BY m.position;
