@@ -42,6 +42,15 @@ def test_no_file_and_an_empty_file_are_the_defaults(file):
     assert settings.agents == {}
 
 
+AGENT = {
+    "description": "", "command": None, "format": "text", "target": None, "flavour": None, "isolation": "none",
+    "permissions": "allow_reads", "model": None, "instructions": None, "base_url": None, "api_key_env": None,
+    "cwd": None, "env": {}, "inherit_env": [], "wall_seconds": None, "idle_seconds": None, "max_memory": None,
+    "max_pids": None,
+}  # fmt: skip
+"""What an agent is that nothing is said of."""
+
+
 def test_everything_can_be_set(file):
     """Every key of every table is read into its place."""
     settings = read(
@@ -95,6 +104,16 @@ def test_everything_can_be_set(file):
         flavour = "asyncio"
         isolation = "process"
         max_memory = 1073741824
+        [agents.e]
+        kind = "acp"
+        command = ["agent"]
+        permissions = "deny"
+        [agents.m]
+        kind = "pydantic-ai"
+        model = "m"
+        instructions = "i"
+        base_url = "http://127.0.0.1:1/v1"
+        api_key_env = "K"
         [workspaces.team-a]
         users = ["root", 1000]
         groups = [0]
@@ -122,13 +141,10 @@ def test_everything_can_be_set(file):
         "events": {"retention_days": 0.0},
         "agents": {
             "a-1_b": {
+                **AGENT,
                 "kind": "command",
                 "description": "d",
                 "command": ["sh", "-c", "true"],
-                "format": "text",
-                "target": None,
-                "flavour": None,
-                "isolation": "none",
                 "cwd": "/",
                 "env": {"A": "1"},
                 "inherit_env": ["A_*", "B"],
@@ -138,20 +154,29 @@ def test_everything_can_be_set(file):
                 "max_pids": 100,
             },
             "p": {
+                **AGENT,
                 "kind": "python",
-                "description": "",
-                "command": None,
-                "format": "text",
                 "target": "package.module:name.attribute",
                 "flavour": "asyncio",
                 "isolation": "process",
-                "cwd": None,
-                "env": {},
                 "inherit_env": ["A_*"],
-                "wall_seconds": None,
-                "idle_seconds": None,
                 "max_memory": 1073741824,
-                "max_pids": None,
+            },
+            "e": {
+                **AGENT,
+                "kind": "acp",
+                "command": ["agent"],
+                "permissions": "deny",
+                "inherit_env": ["A_*"],
+            },
+            "m": {
+                **AGENT,
+                "kind": "pydantic-ai",
+                "model": "m",
+                "instructions": "i",
+                "base_url": "http://127.0.0.1:1/v1",
+                "api_key_env": "K",
+                "inherit_env": ["A_*"],
             },
         },
         "workspaces": {"team-a": {"users": ["root", 1000], "groups": [0]}},
@@ -252,6 +277,32 @@ REFUSED = {
     "a command with a target": (
         '[agents.a]\nkind = "command"\ncommand = ["x"]\ntarget = "a:b"',
         "agents.a.target",
+        "no use for it",
+    ),
+    "an agent of a model and a target": (
+        '[agents.a]\nkind = "pydantic-ai"\ntarget = "a:b"\nmodel = "m"',
+        "agents.a.model",
+        "an agent by its target has its own",
+    ),
+    "an agent of no model": ('[agents.a]\nkind = "pydantic-ai"', "agents.a.model", "needs it"),
+    "a model at no address": (
+        '[agents.a]\nkind = "pydantic-ai"\nmodel = "m"\nbase_url = "localhost"',
+        "agents.a.base_url",
+        "",
+    ),
+    "permissions of a command": (
+        '[agents.a]\nkind = "command"\ncommand = ["x"]\npermissions = "allow"',
+        "agents.a.permissions",
+        "no use for it",
+    ),
+    "a format that nobody knows": (
+        '[agents.a]\nkind = "command"\ncommand = ["x"]\nformat = "xml"',
+        "agents.a.format",
+        "Invalid enum value 'xml'",
+    ),
+    "a flavour of an ACP agent": (
+        '[agents.a]\nkind = "acp"\ncommand = ["x"]\nflavour = "trio"',
+        "agents.a.flavour",
         "no use for it",
     ),
     "a python without a target": ('[agents.a]\nkind = "python"', "agents.a.target", "needs it"),

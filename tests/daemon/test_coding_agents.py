@@ -61,8 +61,7 @@ def open_daemon(daemon: Daemon, home: Home) -> Daemon:
 
 @pytest.fixture(scope="module")
 def daemon(home: Home, short_dir: Path, postgres) -> Iterator[Daemon]:
-    config = CONFIG.replace("[run]", '[run]\ninherit_env = ["MOCK_KEY"]')
-    daemon = Daemon(short_dir / "coding", database=postgres.create_database(), config=config)
+    daemon = Daemon(short_dir / "coding", database=postgres.create_database(), config=CONFIG)
     yield open_daemon(daemon, home)
     assert daemon.stop() == 0, daemon.read_log()
     assert "Traceback" not in daemon.read_log()
@@ -201,9 +200,7 @@ def test_many_at_once(wire: Wire, home: Home, effort: Effort, kind: str):
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_a_turn_survives_its_daemon(make_daemon, home: Home, kind: str):
     """kill -9 of the daemon costs a coding agent nothing: the next daemon adopts it, and it answers once."""
-    daemon = open_daemon(
-        make_daemon(config=CONFIG.replace("[run]", '[run]\ninherit_env = ["MOCK_KEY"]')), home
-    )
+    daemon = open_daemon(make_daemon(config=CONFIG), home)
     with daemon.connect(SLOW) as wire:
         run = start(wire, agent=kind, input="[wait 4]", cwd=str(home.work))
         wait_until(lambda: any("[wait 4]" in str(body) for _, body in home.server.requests), SLOW)
@@ -220,8 +217,7 @@ def test_a_turn_survives_its_daemon(make_daemon, home: Home, kind: str):
 @pytest.mark.parametrize("on_owner_loss", ["abort", "resume"])
 def test_an_acp_turn_does_not(make_daemon, home: Home, on_owner_loss: str):
     """After kill -9 of the daemon an ACP agent's process is killed; then its run ends, or is prompted again."""
-    config = CONFIG.replace("[run]", '[run]\ninherit_env = ["MOCK_KEY"]')
-    daemon = open_daemon(make_daemon(config=config), home)
+    daemon = open_daemon(make_daemon(config=CONFIG), home)
     text = f"[once] {on_owner_loss}"
     with daemon.connect(SLOW) as wire:
         run = start(wire, agent="opencode-acp", input=text, cwd=str(home.work), on_owner_loss=on_owner_loss)

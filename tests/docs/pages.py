@@ -5,6 +5,7 @@ What a fenced block is for is said by its info string, and where that does not s
     ```console              a terminal: what stands behind `$ ` (and `> `, for further lines) is typed, the rest is seen
     ```sh                   typed as it stands, and must succeed; what is seen must match an ```output block behind it
     ```python title=a.py    a file of that name, in the page's directory
+    ```toml append=a.toml   added to that file
     ```text                 looked at, not carried out: a drawing
     <!-- terminal: NAME -->        before a block: it happens in that terminal (else in ``first``), opened when needed
     <!-- close terminal: NAME -->  its window is closed
@@ -48,6 +49,10 @@ class Block:
     @property
     def where(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def addition(self) -> str | None:
+        return self.words.get("append")
 
     @property
     def title(self) -> str | None:

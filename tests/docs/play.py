@@ -62,7 +62,10 @@ class Stage:
     def _play(self, block: Block, following: Block | None) -> None:
         if "elsewhere" in block.notes or ("long" in block.notes and not self.long):
             return
-        if "needs" in block.notes and shutil.which(block.notes["needs"]) is None:
+        if (
+            "needs" in block.notes
+            and shutil.which(block.notes["needs"], path=self.environment["PATH"]) is None
+        ):
             self.missing.add(block.notes["needs"])
             return
         terminal = block.notes.get("terminal", "first")
@@ -70,6 +73,9 @@ class Stage:
             self._terminals.pop(block.notes["close terminal"]).close()
         elif block.title is not None:
             (self.directory / block.title).write_text(block.text)
+        elif block.addition is not None:
+            with (self.directory / block.addition).open("a") as file:
+                file.write(f"\n{block.text}")
         elif block.language == "console":
             *first, last = read_commands(block)
             for command in first:

@@ -1,7 +1,9 @@
 """Every page of the documentation does what it says: it is typed into a real terminal, and what is seen is compared."""
 
+import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 
 from tests.docs.pages import PAGES, ROLES, ROOT, read_blocks
 from tests.docs.play import Stage
+from tests.support.coding import furnish
 from tests.support.daemon import Daemon
+from tests.support.models import ModelServer
 
 NEEDS = {"socket.md": "socat", "fastapi.md": "curl"}
 OF_THEIR_OWN = {"README.md", "tutorial.md", "agents.md", "resume.md", "survive.md"}
@@ -24,7 +28,14 @@ def test_a_page_for_beginners_needs_nothing(name: str, stage: Stage):
 
 def test_every_kind_of_agent_works_from_nothing(stage: Stage):
     """The page about agents makes one of each kind, in an empty directory, and has a turn with it."""
-    stage.play(ROOT / "docs/agents.md")
+    pytest.importorskip("pydantic_ai", reason="there is no pydantic-ai here")
+    with ModelServer() as server:
+        home = furnish(stage.directory.parent, server)
+        for name in ("PATH", "OPENAI_API_KEY"):
+            stage.environment[name] = home.environment[name]
+        stage.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{stage.environment['PATH']}"
+        stage.replace = {"http://127.0.0.1:11434/v1": server.base_url}
+        stage.play(ROOT / "docs/agents.md")
     if stage.missing:
         pytest.skip(f"all was carried out but what needs {', '.join(sorted(stage.missing))}")
 
@@ -60,7 +71,7 @@ def test_every_block_has_a_role(page: Path):
     """No fenced block of a page is left out of the tests by having a language they do not know, or no comparison."""
     before = ""
     for block in read_blocks(page):
-        known = block.title is not None or block.language in ROLES | {"note"}
+        known = (block.title or block.addition) is not None or block.language in ROLES | {"note"}
         assert known, f"{block.where}: cannot tell what this block is for"
         assert block.language != "output" or before == "sh", f"{block.where}: what is this the output of?"
         if elsewhere := block.notes.get("elsewhere"):

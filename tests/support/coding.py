@@ -50,7 +50,7 @@ class Home:
         return {
             "HOME": str(self.path),
             "CODEX_HOME": str(self.path / ".codex"),
-            "MOCK_KEY": "x",
+            "OPENAI_API_KEY": "x",
             "XDG_CONFIG_HOME": str(self.path / ".config"),
             "XDG_DATA_HOME": str(self.path / ".data"),
             "XDG_CACHE_HOME": str(self.path / ".cache"),
@@ -67,7 +67,7 @@ sandbox_mode = "danger-full-access"
 [model_providers.mock]
 name = "mock"
 base_url = "{base_url}"
-env_key = "MOCK_KEY"
+env_key = "OPENAI_API_KEY"
 wire_api = "responses"
 request_max_retries = 0
 stream_max_retries = 0
@@ -99,5 +99,5 @@ def furnish(path: Path, server: ModelServer) -> Home:
 @contextmanager
 def open_home(path: Path) -> Iterator[Home]:
     """A home and its model server."""
-    with ModelServer(titles=True) as server:
+    with ModelServer() as server:
         yield furnish(path, server)

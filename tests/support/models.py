@@ -30,6 +30,8 @@ from typing import Any, ClassVar
 
 import attrs
 
+WANTS_TITLE = "Generate a title for this conversation"
+"""How opencode's other request begins, besides the turn itself."""
 USAGE = (30, 7, 10)
 """Tokens read, written, and of those read cached: of every answer."""
 
@@ -241,10 +243,11 @@ class _Handler(BaseHTTPRequestHandler):
         turn = read_response(body) if responding else read_completion(body)
         with suppress(BrokenPipeError, ConnectionResetError):
             try:
-                given = answer(turn, again=self.server.was_asked(turn))
-                self.server.closing.wait(given.after)
-                if not turn.tools and self.server.titles and not responding:  # opencode wants a title
+                if turn.said and turn.said[0].startswith(WANTS_TITLE):
                     given = Answer(["A title"])
+                else:
+                    given = answer(turn, again=self.server.was_asked(turn))
+                self.server.closing.wait(given.after)
             except Refused as refusal:
                 self._refuse(refusal.status)
                 return
@@ -309,16 +312,15 @@ def _join(given: Answer, model: str) -> dict[str, Any]:
 
 
 class ModelServer(ThreadingHTTPServer):
-    """The server, in threads of its own. ``titles``: a request without tools wants a title for the chat."""
+    """The server, in threads of its own."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
     allow_reuse_address: ClassVar[bool] = True  # type: ignore[misc]
 
-    def __init__(self, *, titles: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.titles = titles
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self._asked: set[str] = set()
         self.closing = threading.Event()
@@ -329,8 +331,8 @@ class ModelServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def was_asked(self, turn: Turn) -> bool:
-        """Whether a chat ended in the same words before; from now on it did. A title is no chat."""
-        newest = turn.said[-1] if turn.said and (turn.tools or not self.titles) else ""
+        """Whether a chat ended in the same words before; from now on it did."""
+        newest = turn.said[-1] if turn.said else ""
         asked, self._asked = newest in self._asked, self._asked | {newest}
         return asked
 
