@@ -72,6 +72,9 @@ class RememberingDesk:
     async def read_history(self) -> list[wire.Message]:
         return self.history
 
+    async def read_first_step(self) -> int:
+        return 1
+
     async def read_session(self) -> Session | None:
         return self.session
 
@@ -114,10 +117,6 @@ class RememberingDesk:
 
     async def usage(self, **report: int) -> None:
         await self._take("usage", report)
-
-    @property
-    def steps_done(self) -> int:
-        return self.did.count(("step.finished",))
 
     async def relay(self, said: list[Said], position: Position) -> None:
         for each in said:

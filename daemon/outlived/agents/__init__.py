@@ -108,12 +108,11 @@ class Desk(Protocol):
     def position(self) -> Position:
         """So far the output of the run's command was read, durably."""
 
-    @property
-    def steps_done(self) -> int:
-        """How many steps of the run are finished, durably, in whichever attempt."""
-
     async def read_history(self) -> list[wire.Message]:
         """The chat's messages before this run's own, oldest first: the newest of them that fit into 1 MiB."""
+
+    async def read_first_step(self) -> int:
+        """The number of the first step of a program that numbers none itself: after those of earlier attempts."""
 
     async def read_session(self) -> Session | None:
         """What a turn before kept of the agent program's own conversation for this chat, on this host."""

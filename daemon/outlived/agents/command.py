@@ -31,7 +31,7 @@ import trio
 from outlived import processes
 from outlived.agents import AgentBroken, AgentFailed, Assignment, AssignmentRefused, Desk, Session
 from outlived.agents.environment import make_environment
-from outlived.agents.follow import keep_in_bounds, open_follower
+from outlived.agents.follow import Follower, keep_in_bounds, open_follower
 from outlived.agents.formats import explain_end
 from outlived.agents.formats.sessions import RESUMABLE, continue_session
 from outlived.agents.formats.stdin import TOLD_ALL, write_stdin
@@ -117,9 +117,11 @@ class CommandAgent:
     async def _live(self, desk: Desk, stop: trio.Event, open_program: Opener) -> Error:
         """From its start, or from where we come to it, to the last byte; the run's error, None for success."""
         session = await desk.read_session() if self.format in RESUMABLE else None
+        first_step = await desk.read_first_step() if self.format != "text" else 1
         program = await open_program(stop, session)
         try:
-            error, ending = await self._follow(program, desk, stop, session)
+            follower = open_follower(program, desk, self.format, first_step=first_step, session=session)
+            error, ending = await self._follow(follower, desk, stop)
         except BaseException:  # we are going down for another reason: leave nothing behind
             with trio.CancelScope(shield=True, deadline=trio.current_time() + KILL_SECONDS):
                 await program.kill()
@@ -136,11 +138,9 @@ class CommandAgent:
         desk.note_end(error)
         return error
 
-    async def _follow(
-        self, program: Program, desk: Desk, stop: trio.Event, session: Session | None
-    ) -> tuple[Error, Ending]:
-        full = trio.Event()
-        with open_follower(program, desk, self.format, session) as follower:
+    async def _follow(self, follower: Follower, desk: Desk, stop: trio.Event) -> tuple[Error, Ending]:
+        program, full = follower.program, trio.Event()
+        with follower:
             async with trio.open_nursery() as nursery:
 
                 async def watch_bounds() -> None:
@@ -160,7 +160,7 @@ class CommandAgent:
             return None, ending
         reader = follower.out.reader
         error = explain_end(program.read_error(), reader.error)
-        if session is not None and error is not None and reader.session is None:
+        if follower.kept is not None and error is not None and reader.session is None:
             desk.keep_session(None)  # it did not find its conversation: the next turn begins a new one
         return error, ending
 

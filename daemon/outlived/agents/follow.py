@@ -123,7 +123,9 @@ class Follower:
                 file.free(upto)
 
 
-def open_follower(program: Program, desk: Desk, format_: str, session: Session | None = None) -> Follower:
+def open_follower(
+    program: Program, desk: Desk, format_: str, *, first_step: int = 1, session: Session | None = None
+) -> Follower:
     """A follower that begins where the last one was, durably. ``session``: what the program was told to go on with."""
     position = desk.position
     state = None if position.state is None else msgspec.json.decode(position.state)
@@ -132,7 +134,7 @@ def open_follower(program: Program, desk: Desk, format_: str, session: Session |
         desk,
         _Stream(
             SpoolFile(program.spool.path / "stdout", position.stdout),
-            open_reader(format_, state, first_step=desk.steps_done + 1, session=session),
+            open_reader(format_, state, first_step=first_step, session=session),
         ),
         _Stream(
             SpoolFile(program.spool.path / "stderr", position.stderr), TextReader("log", stream="stderr")

@@ -50,6 +50,12 @@ async def read_history(pool: LinkPool, workspace: str, chat_id: str, before: int
     return [read_message(row).message for row in await pool.query(SQL["read_history"], params)]
 
 
+async def read_last_finished_step(pool: LinkPool, run_id: str) -> int:
+    """The highest number of a step that is done in the log, kept or not; 0 if none is."""
+    [(number,)] = await pool.query(SQL["read_last_finished_step"], {"run_id": run_id})
+    return int(number or 0)
+
+
 async def read_session(
     pool: LinkPool, workspace: str, chat_id: str, agent: str, host: str
 ) -> tuple[str, dict[str, object]] | None:

@@ -95,11 +95,6 @@ class RunDesk:
         return self._position
 
     @property
-    def steps_done(self) -> int:
-        owned = self._journal.logs.get(self._assignment.run_id)
-        return 0 if owned is None else owned.run.step_count
-
-    @property
     def input(self) -> str:
         return self._assignment.input
 
@@ -111,6 +106,9 @@ class RunDesk:
         if self._past is not None:
             self._history = await self._past.read_history()
         return self._history
+
+    async def read_first_step(self) -> int:
+        return 1 if self._past is None else await self._past.read_first_step()
 
     async def read_session(self) -> Session | None:
         return None if self._past is None else await self._past.read_session()

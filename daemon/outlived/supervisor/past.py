@@ -17,7 +17,7 @@ import msgspec
 from outlive import wire
 from outlived import processes
 from outlived.agents import Session
-from outlived.store.past import NewSession, read_history, read_session
+from outlived.store.past import NewSession, read_history, read_last_finished_step, read_session
 from outlived.supervisor import Supervisor
 from outlived.supervisor.insist import insist
 
@@ -37,6 +37,13 @@ class Past:
         return await insist(
             self.supervisor, partial(read_history, pool, run.workspace, run.chat_id, run.position)
         )
+
+    async def read_first_step(self) -> int:
+        """The number of the first step that this attempt may begin. Raises OwnershipLost."""
+        if self.run.attempt == 1:
+            return 1
+        read = partial(read_last_finished_step, self.supervisor.store.pool, self.run.id)
+        return 1 + await insist(self.supervisor, read)
 
     async def read_session(self) -> Session | None:
         """The session that the agent's program has for this chat here. Raises OwnershipLost."""

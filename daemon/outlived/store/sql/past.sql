@@ -12,6 +12,11 @@ SELECT {message_columns} FROM (
     WINDOW newest_first AS (ORDER BY m.position DESC)
 ) m WHERE m.size <= %(bytes)s OR m.place = 1 ORDER BY m.position;
 
+-- name: read_last_finished_step
+-- The highest number of a step that any attempt has finished.
+SELECT max((data::json ->> 'step')::bigint) FROM outlived.events
+WHERE run_id = %(run_id)s AND type = 'step.finished';
+
 -- name: read_session
 -- The session that a program of this host has for the chat.
 SELECT session_id, note FROM outlived.sessions
