@@ -265,5 +265,4 @@ def _fail(options: _Options, out: int, code: str, said: dict[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, "")
     sys.exit(main())

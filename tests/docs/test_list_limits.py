@@ -9,11 +9,13 @@ import attrs
 from outlive import wire
 from outlived import cgroups, journald, logs, processes
 from outlived.agents import reader, spool
+from outlived.agents.acp import peer
+from outlived.agents.formats import steps
 from outlived.journal import hub, items, tail, writer
 from outlived.rules import result
 from outlived.server import outbox, session
 from outlived.settings import AgentSettings, RunSettings, ServerSettings, StoreSettings
-from outlived.store import READERS, batches, owners, postgres, reads
+from outlived.store import READERS, batches, owners, past, postgres, reads
 from outlived.supervisor import desk, judge
 
 PAGE = Path(__file__).parents[2] / "docs/limits.md"
@@ -102,6 +104,10 @@ LIMITS = {
         f"{size(default(RunSettings, 'max_spool_bytes'))} `[run] max_spool_bytes`"
     ),
     "one line of a command whose lines are events": size(reader.LINE_BYTES),
+    "open steps of a command whose lines are events": str(steps.MAX_OPEN),
+    "one line of an ACP agent": size(peer.MAX_LINE),
+    "the history that an agent gets": size(past.HISTORY_BYTES),
+    "messages of that history": str(past.HISTORY_MESSAGES),
     "one read of a command's output": size(spool.READ_BYTES),
 }
 
