@@ -16,6 +16,7 @@ from outlived.agents import Said
 
 MAX_OPEN = 256
 _ENDED = ("completed", "failed")
+_WAITING = (None, "pending")
 _FIELDS = ("title", "kind", "rawInput", "status")
 
 
@@ -54,7 +55,7 @@ class Updates:
             return []
         self._note(call_id, update)
         status = self._calls[call_id].get("status")
-        said = [] if status in {None, "pending"} else self._begin(call_id, {})
+        said = [] if status in _WAITING else self._begin(call_id, {})
         if status in _ENDED:
             output = {"tool_call_id": call_id, "output": _read_output(update), "is_error": status == "failed"}
             said.append(Said("tool.result", output))

@@ -25,6 +25,7 @@ from outlived.agents.formats.objects import (
     read_object,
 )
 
+_GOOD = (None, "success")
 _SILENT = ("rate_limit_event", "tool_progress", "auth_status", "keep_alive")
 
 
@@ -103,7 +104,7 @@ class ClaudeLines(ObjectLines):
     def _read_result(self, event: dict[str, Any]) -> list[Said]:
         if isinstance(event.get("session_id"), str):
             self._note_session(event["session_id"])
-        if event.get("is_error") is True or event.get("subtype") not in {"success", None}:
+        if event.get("is_error") is True or event.get("subtype") not in _GOOD:
             subtype = str(event.get("subtype"))[:100]
             self._fail(subtype, event.get("result") or f"the turn ended with {subtype}")
         return [self._end_step("turn", _read_usage(event))]
