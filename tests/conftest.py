@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import trio_asyncio  # noqa: F401 - before anything takes functions of asyncio by name, as in the daemon
 
 from tests.support.daemon import FAST, Daemon
 from tests.support.effort import Effort
