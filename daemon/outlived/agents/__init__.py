@@ -3,8 +3,9 @@
 An agent gets a ``Desk`` and nothing else. It returns when its turn is done, raises ``AgentFailed`` (or anything
 else) when it failed, and is cancelled when the run is stopped. It knows nothing of rows, sockets or owners.
 
-Modules: ``command`` any program, ``formats`` what their output means, ``python`` a Trio callable, ``demo`` the built-in
-one. ``open_agents`` makes the table of names.
+Modules: ``command`` any program (``program``, ``spool``, ``follow``, ``reader``), ``formats`` what their output means,
+``presets`` coding agents that need no configuration, ``python`` an async callable (``aio``: asyncio's), ``pydantic`` a model,
+``acp`` the Agent Client Protocol, ``demo`` the built-in one. ``open_agents`` makes the table of names.
 """
 
 from __future__ import annotations

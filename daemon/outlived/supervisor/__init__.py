@@ -8,7 +8,7 @@ a *cause* (a stop, a shutdown, a lost ownership); what it means is judged once, 
 The verbs, one file each: ``start`` (the one door in), ``execute`` (one life, read like a page), ``judge``
 (what an end means), ``stop``, ``adopt`` (commands that outlived their daemon), ``takeover`` (runs of dead owners),
 ``term`` (being an owner, and losing it), ``drain`` (the end of the daemon), ``orders`` (to drain, and to stay), ``access``
-(who may use which workspace). They share a ``Supervisor``: parts, no behaviour. ``loop`` watches the loop that
+(who may use which workspace), ``past`` (what a run may know of its chat). They share a ``Supervisor``: parts, no behaviour. ``loop`` watches the loop that
 all of them run on.
 """
 
