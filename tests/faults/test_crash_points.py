@@ -23,7 +23,7 @@ from tests.support.processes import find_run_processes
 from tests.support.runs import ENDLESS, read_text, settle, start_endless, start_shell, wait_text
 from tests.support.scene import ADOPT, BRISK, SOON, SWEEP, Scene
 from tests.support.waits import wait_until
-from tests.support.wire import Json, Wire
+from tests.support.wire import Json, Wire, WireError
 
 AGENTS = """
 [agents.outspoken]
@@ -320,12 +320,27 @@ def try_again(stage: Stage) -> set[str]:
     known = set(stage.acknowledged.values()) | stage.orphans
     with stage.sibling.connect() as wire:
         for key, params in stage.asked.items():
-            run = wire.call("run/start", **params)["run"]
+            run = insist(wire, params)
             assert stage.acknowledged.get(key, run["id"]) == run["id"]
             known.add(run["id"])
             if run["status"] in {"pending", "running"}:
                 wire.call("run/stop", run_id=run["id"], wait_seconds=20)
     return known
+
+
+def insist(wire: Wire, params: Json) -> Json:
+    """Start it, however often that is refused for a moment: a sibling that slept for long registers anew."""
+
+    def ask() -> Json | None:
+        try:
+            run: Json = wire.call("run/start", **params)["run"]
+        except WireError as error:
+            if not error.data["retryable"]:
+                raise
+            return None
+        return run
+
+    return wait_until(ask, SOON, "the start is answered")
 
 
 def await_settled(scene: Scene, stage: Stage) -> None:
