@@ -61,7 +61,7 @@ async def _sweep_once(supervisor: Supervisor, uptime: float) -> tuple[int, bool]
     for owner in living:
         if is_dead(supervisor, owner):
             await reap(supervisor, owner)
-    adopted = await adopt_orphans(supervisor)
+    adopted, later = await adopt_orphans(supervisor)
     backstop = settings.sweep.backstop_seconds
     takeable = await read_takeable(
         link,
@@ -70,6 +70,7 @@ async def _sweep_once(supervisor: Supervisor, uptime: float) -> tuple[int, bool]
         backstop_open=uptime >= backstop,
         adopt_seconds=settings.run.adopt_seconds,
     )
+    takeable = [run_id for run_id in takeable if run_id not in later]
     taken = await take_over(supervisor, takeable) if takeable else 0
     claimed, more = await claim_released(supervisor)
     await clear_leftovers(supervisor)

@@ -48,22 +48,23 @@ from outlived.supervisor.takeover import complete_draft, is_dead, kill_processes
 log = structlog.get_logger("outlived.adopt")
 
 
-async def adopt_orphans(supervisor: Supervisor) -> int:
-    """Adopt what earlier daemons of this home have left, or take it over; how many runs.
+async def adopt_orphans(supervisor: Supervisor) -> tuple[int, set[str]]:
+    """Adopt what earlier daemons of this home have left, or take it over: how many runs, and those not to be had yet.
 
+    A row may be locked by a batch whose daemon was killed in the middle of it, until Postgres has noticed that.
     Raises DatabaseLost, OwnershipLost, QueryRefused.
     """
     link, me, home_id = supervisor.store.sweep, supervisor.journal.owner, supervisor.home.home_id
-    done, after = 0, None
+    done, later, after = 0, set[str](), None
     while True:
         orphans = await read_orphans(link, me=me, home_id=home_id, after=after)
-        done += await _adopt_some(supervisor, orphans)
+        done += await _adopt_some(supervisor, orphans, later)
         if len(orphans) < ADOPT_LIMIT:
-            return done
+            return done, later
         after = orphans[-1].asked.run.id
 
 
-async def _adopt_some(supervisor: Supervisor, orphans: list[Orphan]) -> int:
+async def _adopt_some(supervisor: Supervisor, orphans: list[Orphan], later: set[str]) -> int:
     owners = {orphan.owner.id: orphan.owner for orphan in orphans}
     dead = {
         id_ for id_, owner in owners.items() if is_dead(supervisor, owner) and await reap(supervisor, owner)
@@ -77,7 +78,10 @@ async def _adopt_some(supervisor: Supervisor, orphans: list[Orphan]) -> int:
             supervisor.nursery.start_soon(
                 _adopt, supervisor, orphan, answer, name=f"run {orphan.asked.run.id}"
             )
-            done += await answer.wait()
+            if await answer.wait():
+                done += 1
+            else:
+                later.add(orphan.asked.run.id)
     return done
 
 
