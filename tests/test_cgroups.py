@@ -104,7 +104,7 @@ async def test_nothing_leaves_a_cgroup_alive(name, kill, ours, word, monkeypatch
     cgroup = ours.open(make_id())
     plant(cgroup, name, word)
     await wait_for(lambda: len(list_pids(word)) >= SIZES.get(name, 1), f"the tree {name} has grown")
-    assert set(cgroup.list_pids()) >= set(list_pids(word))
+    await wait_for(lambda: set(cgroup.list_pids()) >= set(list_pids(word)), "all of it is in the cgroup")
     with trio.fail_after(5):
         assert await cgroup.kill()
     assert list_pids(word) == []

@@ -157,8 +157,9 @@ def test_a_second_turn_knows_the_first(ask, kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_in_the_middle_of_a_stream(wire: Wire, home: Home, kind: str):
     """A stop ends the turn within its grace and leaves no process; what was said before stays."""
+    before = len(home.server.requests)
     run = start(wire, agent=kind, input="[stall] it", cwd=str(home.work))
-    wait_until(lambda: any("[stall] it" in str(body) for _, body in home.server.requests), SLOW)
+    wait_until(lambda: any("[stall] it" in str(body) for _, body in home.server.requests[before:]), SLOW)
     if kind == "opencode-acp":
         wait_text(wire, run["id"], "You said: ")
     stopped = stop(wire, run["id"])
@@ -200,10 +201,10 @@ def test_many_at_once(wire: Wire, home: Home, effort: Effort, kind: str):
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_a_turn_survives_its_daemon(make_daemon, home: Home, kind: str):
     """kill -9 of the daemon costs a coding agent nothing: the next daemon adopts it, and it answers once."""
-    daemon = open_daemon(make_daemon(config=CONFIG), home)
+    daemon, before = open_daemon(make_daemon(config=CONFIG), home), len(home.server.requests)
     with daemon.connect(SLOW) as wire:
         run = start(wire, agent=kind, input="[wait 4]", cwd=str(home.work))
-        wait_until(lambda: any("[wait 4]" in str(body) for _, body in home.server.requests), SLOW)
+        wait_until(lambda: any("[wait 4]" in str(body) for _, body in home.server.requests[before:]), SLOW)
     daemon.kill()
     daemon.start()
     with daemon.connect(SLOW) as wire:
