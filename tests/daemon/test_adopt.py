@@ -326,3 +326,21 @@ def test_a_command_of_another_database_is_left_alone(make_daemon: MakeDaemon, po
         assert settle(wire, run["id"])["error"]["exit_status"] == 7
         assert read_text(wire.tail(run["id"])[0]) == TICKS
     assert_history(daemon.dsn, settled=True)
+
+
+def test_a_row_that_is_still_locked_is_waited_for(make_daemon: MakeDaemon):
+    """A dead daemon's last batch may hold its run's row until Postgres has noticed: the run is adopted a sweep later."""
+    daemon = make_daemon().start()
+    with daemon.connect() as wire:
+        run = start_shell(wire, TICK)
+        wait_text(wire, run["id"], "tick 1\n")
+    daemon.kill()
+    with psycopg.connect(daemon.dsn) as connection:
+        connection.execute("SELECT 1 FROM outlived.runs WHERE id = %s FOR UPDATE", [run["id"]])
+        daemon.start()
+        assert find_run_processes({run["id"]})
+        assert "run adopted" not in daemon.read_log()
+    with daemon.connect() as wire:
+        assert settle(wire, run["id"])["error"]["exit_status"] == 7
+        assert read_text(wire.tail(run["id"])[0]) == TICKS
+    assert_history(daemon.dsn, settled=True)
