@@ -21,7 +21,7 @@ from tests.support.effort import Effort
 from tests.support.memory import read_peak, read_rss, reset_peak
 from tests.support.processes import wait_idle
 from tests.support.readers import Reader
-from tests.support.runs import perform, settle, start, start_shell
+from tests.support.runs import perform, settle, start, start_shell, stop
 from tests.support.waits import wait_until
 from tests.support.wire import Json, Wire
 
@@ -202,11 +202,14 @@ def test_waits_that_end_together_are_not_piled_up(shared_daemon: Daemon, wire: W
 
 def test_a_reader_that_shuts_its_ear_is_gone(shared_daemon: Daemon, wire: Wire):
     """A client that shuts down its reading side is closed as soon as there is something to say to it."""
-    run = perform(wire, command=["sh", "-c", "yes | head -c 1000000"])
+    run = start_shell(
+        wire, "while :; do echo tick; sleep 0.05; done"
+    )  # little at a time: its connection never fills
     with Reader(shared_daemon.socket, run["id"]) as reader:
         reader.wait_answered()
         reader.sock.shutdown(socket.SHUT_RD)
         poll_end(reader)
+    stop(wire, run["id"])
 
 
 def poll_end(reader: Reader) -> None:
