@@ -108,7 +108,7 @@ class CommandAgent:
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as life:
-                nursery.start_soon(_turn_cancel_into_stop, stop, life, desk)
+                nursery.start_soon(turn_cancel_into_stop, stop, life, desk, KILL_SECONDS + DRAIN_SECONDS)
                 live = partial(self._live, desk, stop, open_program)
                 error = await (desk.step(STEP, live) if self.format == "text" else live())
                 desk.note_end(error)  # again: an earlier attempt may have finished the step and not the run
@@ -128,10 +128,8 @@ class CommandAgent:
             raise
         finally:
             program.close()
-        if ending in {
-            Ending.STOPPED,
-            Ending.LEFT,
-        }:  # the cancel ends the turn; its step was cut, not finished
+        # The cancel ends the turn: its step was cut, not finished.
+        if ending in {Ending.STOPPED, Ending.LEFT}:
             raise AgentFailed("signal", "the command was ended by the daemon", signal="SIGTERM")
         if error is not None and error["code"] == "process_lost":  # nobody knows that its step was finished
             raise AgentFailed(**error)
@@ -218,12 +216,14 @@ def _describe_full(most: int) -> Error:
     return {"code": "output_limit", "message": message}
 
 
-async def _turn_cancel_into_stop(stop: trio.Event, life: trio.CancelScope, desk: Desk) -> None:
-    """From the cancel on, the shield has a deadline: the ladder's length and a little for its last step."""
+async def turn_cancel_into_stop(
+    stop: trio.Event, life: trio.CancelScope, desk: Desk, after_grace: float
+) -> None:
+    """From the cancel on, the shield has a deadline: the grace, and what the ladder's last steps may take."""
     try:
         await trio.sleep_forever()
     finally:
-        life.deadline = trio.current_time() + desk.grace_seconds + KILL_SECONDS + DRAIN_SECONDS
+        life.deadline = trio.current_time() + desk.grace_seconds + after_grace
         stop.set()
 
 

@@ -111,15 +111,7 @@ class Program:
 
     async def kill(self) -> None:
         """Leave no process of this run, its wrapper last."""
-        find = self.workshop.containment.find_cgroup
-        self.out_of_memory = self.cgroup is not None and self.cgroup.was_out_of_memory()
-        left = await processes.kill_run_processes({self.run_id: self.leader}, find_container=find)
-        if left:
-            log.error("cannot kill every process of a run that ended", run_id=self.run_id)
-        elif self.child is not None:
-            await self.child.wait()
-        if self.cgroup is not None:
-            self.cgroup.remove()
+        self.out_of_memory = await kill_all(self.workshop, self.run_id, self.leader, self.child)
 
     def read_error(self) -> dict[str, object] | None:
         """How a command that has ended has ended, as the run's error; None for success."""
@@ -163,22 +155,16 @@ class Order:
 
 async def start(workshop: Workshop, order: Order) -> Program:
     """A program whose wrapper waits at its gate. Raises AgentFailed: nothing was started."""
-    name = order.command[0]
-    program = find_program(name, order.cwd, order.environment)
-    if program is None:
-        raise AgentFailed("agent_unavailable", f"cannot start {name}: there is no such program")
-    if (complaint := explain_unfit(program)) is not None:
-        raise AgentFailed("agent_unavailable", f"cannot start {name}: {complaint}")
+    program = choose_program(order.command, order.cwd, order.environment)
     try:
         spool = workshop.add_spool(order.run_id, order.attempt, order.given)
         return await _start(workshop, order, spool, program)
     except (OSError, ValueError) as error:
         workshop.discard(order.run_id)
-        raise AgentFailed("agent_unavailable", f"cannot start {name}: {error}") from error
+        raise AgentFailed("agent_unavailable", f"cannot start {order.command[0]}: {error}") from error
 
 
 async def _start(workshop: Workshop, order: Order, spool: Spool, program: str) -> Program:
-    cgroup = workshop.containment.open_cgroup(order.run_id, order.limits)
     odd, environment = _part_names(order.environment)
     through = ["/usr/bin/env", *odd] if odd else []
     with (spool.path / "said").open("wb") as said:
@@ -194,11 +180,9 @@ async def _start(workshop: Workshop, order: Order, spool: Spool, program: str) -
         )
     leader = processes.read_child_identity(child.pid)
     pulse = workshop.watch.open(spool.path)
-    started = Program(order.run_id, workshop, spool, leader, pulse, cgroup, order.limits, child)
+    started = Program(order.run_id, workshop, spool, leader, pulse, None, order.limits, child)
     try:
-        if cgroup is not None and not cgroup.add(child.pid):
-            started.cgroup = None
-        apply_limits(child.pid, order.limits, started.cgroup)
+        started.cgroup = contain(workshop, order.run_id, child.pid, order.limits)
     except OSError:
         await discard(started)
         raise
@@ -218,8 +202,8 @@ async def discard(program: Program) -> None:
     assert program.child is not None
     program.child.kill()
     await program.child.wait()
-    if program.cgroup is not None:
-        program.cgroup.remove()
+    if (cgroup := program.workshop.containment.find_cgroup(program.run_id)) is not None:
+        cgroup.remove()
     program.close()
     program.workshop.discard(program.run_id)
 
@@ -228,6 +212,41 @@ def adopt(workshop: Workshop, run_id: str, spool: Spool, leader: ProcessIdentity
     """A program that an earlier daemon started, whatever has become of it."""
     pulse, cgroup = workshop.watch.open(spool.path), workshop.containment.find_cgroup(run_id)
     return Program(run_id, workshop, spool, leader, pulse, cgroup, limits)
+
+
+def contain(workshop: Workshop, run_id: str, pid: int, limits: Limits) -> Cgroup | None:
+    """Put a process that waits at its gate where its run belongs, within its limits. Raises OSError."""
+    cgroup = workshop.containment.open_cgroup(run_id, limits)
+    if cgroup is not None and not cgroup.add(pid):
+        cgroup = None
+    apply_limits(pid, limits, cgroup)
+    return cgroup
+
+
+async def kill_all(
+    workshop: Workshop, run_id: str, leader: ProcessIdentity, child: trio.Process | None
+) -> bool:
+    """Leave no process of a run, its leader last; whether it had hit the limit of its memory."""
+    find = workshop.containment.find_cgroup
+    cgroup = find(run_id)
+    out_of_memory = cgroup is not None and cgroup.was_out_of_memory()
+    ended = child is not None and child.poll() is not None
+    if await processes.kill_run_processes({run_id: leader}, just_ended=ended, find_container=find):
+        log.error("cannot kill every process of a run that ended", run_id=run_id)
+    elif child is not None:
+        await child.wait()
+    if cgroup is not None:
+        cgroup.remove()
+    return out_of_memory
+
+
+def choose_program(command: list[str], cwd: str, environment: Mapping[str, str]) -> str:
+    """The program's absolute path. Raises AgentFailed if it is not there, or no program."""
+    program = find_program(command[0], cwd, environment)
+    complaint = "there is no such program" if program is None else explain_unfit(program)
+    if program is None or complaint is not None:
+        raise AgentFailed("agent_unavailable", f"cannot start {command[0]}: {complaint}")
+    return program
 
 
 def find_program(name: str, cwd: str, environment: Mapping[str, str]) -> str | None:

@@ -26,7 +26,6 @@ from pathlib import Path
 import attrs
 
 READ_BYTES = 64 << 10
-STREAMS = ("stdout", "stderr")
 NO_STATUS = b"   \n"
 _STATUS = re.compile(rb" *(\d{1,3})\n")
 _NAME = re.compile(r"([0-9a-f-]{36})-(\d+)")

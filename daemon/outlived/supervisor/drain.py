@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
+from outlived.agents.command import wait_any
 from outlived.supervisor import Supervisor
 from outlived.supervisor.registry import Cause
 
@@ -64,12 +65,4 @@ async def drain(
 async def _wait_unless(hurry: trio.Event, seconds: float, condition: Callable[[], Awaitable[None]]) -> None:
     """Wait for the condition, for so long, or until there is a hurry."""
     with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-
-            async def wait_hurry() -> None:
-                await hurry.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(wait_hurry)
-            await condition()
-            nursery.cancel_scope.cancel()
+        await wait_any(condition, hurry.wait)

@@ -33,7 +33,7 @@ from outlived.agents.acp.child import Child, open_gate, start_child
 from outlived.agents.acp.permissions import Policy
 from outlived.agents.acp.talk import Refused, Talk
 from outlived.agents.acp.updates import read_usage
-from outlived.agents.command import KILL_SECONDS, CommandAgent, wait_any
+from outlived.agents.command import KILL_SECONDS, CommandAgent, turn_cancel_into_stop, wait_any
 from outlived.agents.environment import make_environment
 from outlived.store.stops import RunProcess
 
@@ -68,7 +68,7 @@ class AcpAgent:
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as life:
-                nursery.start_soon(_turn_cancel_into_stop, stop, life, desk)
+                nursery.start_soon(turn_cancel_into_stop, stop, life, desk, KILL_SECONDS)
                 await desk.step(STEP, self._live, desk, stop)
             nursery.cancel_scope.cancel()
 
@@ -172,15 +172,6 @@ def _write_prompt(assignment: Assignment, history: list[wire.Message]) -> list[d
         elif isinstance(url := part.get("url"), str):
             prompt.append({"type": "resource_link", "uri": url, "name": str(part.get("filename") or url)})
     return prompt
-
-
-async def _turn_cancel_into_stop(stop: trio.Event, life: trio.CancelScope, desk: Desk) -> None:
-    """From the cancel on, the shield has a deadline: the ladder's length and a little for its last step."""
-    try:
-        await trio.sleep_forever()
-    finally:
-        life.deadline = trio.current_time() + desk.grace_seconds + KILL_SECONDS
-        stop.set()
 
 
 async def _insist_on_end(talk: Talk, stop: trio.Event, over: trio.Event, turn: trio.CancelScope) -> None:

@@ -15,20 +15,15 @@ import subprocess
 from collections.abc import Mapping
 
 import attrs
-import structlog
 import trio
 
 from outlived import processes
 from outlived.agents import AgentFailed
-from outlived.agents.program import explain_unfit, find_program
+from outlived.agents.program import choose_program, contain, kill_all
 from outlived.agents.workshop import Workshop
-from outlived.cgroups import Cgroup
-from outlived.containment import apply_limits
 from outlived.rules.leases import ProcessIdentity
 from outlived.rules.limits import MEMORY, Limits
 from outlived.rules.limits import read_error as read_limit_error
-
-log = structlog.get_logger("outlived.acp")
 
 GATE = 'read -r gate || exit; exec "$@"'
 """A shell reads a pipe a byte at a time: what follows the line is the program's."""
@@ -42,7 +37,6 @@ class Child:
     workshop: Workshop
     process: trio.Process
     leader: ProcessIdentity
-    cgroup: Cgroup | None
     limits: Limits
 
     @property
@@ -67,18 +61,7 @@ class Child:
 
     async def kill(self) -> bool:
         """Leave no process of this run; whether it had hit the limit of its memory."""
-        out_of_memory = self.cgroup is not None and self.cgroup.was_out_of_memory()
-        find = self.workshop.containment.find_cgroup
-        ended = self.process.poll() is not None
-        if await processes.kill_run_processes(
-            {self.run_id: self.leader}, just_ended=ended, find_container=find
-        ):
-            log.error("cannot kill every process of a run that ended", run_id=self.run_id)
-        else:
-            await self.process.wait()
-        if self.cgroup is not None:
-            self.cgroup.remove()
-        return out_of_memory
+        return await kill_all(self.workshop, self.run_id, self.leader, self.process)
 
     def explain(self, error: BaseException, *, out_of_memory: bool) -> BaseException:
         """Why it failed: as it seems, or by its memory's limit."""
@@ -106,11 +89,7 @@ async def start_child(
     limits: Limits,
 ) -> Child:
     """A process that waits at its gate. Raises AgentFailed: nothing was started."""
-    program = find_program(command[0], cwd, environment)
-    complaint = "there is no such program" if program is None else explain_unfit(program)
-    if program is None or complaint is not None:
-        raise AgentFailed("agent_unavailable", f"cannot start {command[0]}: {complaint}")
-    cgroup = workshop.containment.open_cgroup(run_id, limits)
+    program = choose_program(command, cwd, environment)
     try:
         process = await trio.lowlevel.open_process(
             ["/bin/sh", "-c", GATE, "outlive-agent", program, *command[1:]],
@@ -120,16 +99,14 @@ async def start_child(
             cwd=cwd,
             env={**environment, "PWD": cwd},
             start_new_session=True,
-            preexec_fn=None if cgroup is not None else processes.become_subreaper,
+            preexec_fn=processes.become_subreaper,
         )
     except (OSError, ValueError) as error:
         raise AgentFailed("agent_unavailable", f"cannot start {command[0]}: {error}") from error
     leader = processes.read_child_identity(process.pid)
-    child = Child(run_id, workshop, process, leader, cgroup, limits)
-    if cgroup is not None and not cgroup.add(process.pid):
-        child = attrs.evolve(child, cgroup=None)
+    child = Child(run_id, workshop, process, leader, limits)
     try:
-        apply_limits(process.pid, limits, child.cgroup)
+        contain(workshop, run_id, process.pid, limits)
     except OSError as error:
         with trio.CancelScope(shield=True):
             await child.kill()
